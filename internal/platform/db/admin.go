@@ -15,5 +15,6 @@ func Admin(url string) (*sql.DB, error) {
 	if err != nil {
 		return nil, errors.New("db: the PostgreSQL URL cannot be parsed")
 	}
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol // so that one text may hold several statements
 	return stdlib.OpenDB(*cfg), nil
 }

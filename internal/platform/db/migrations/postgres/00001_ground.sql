@@ -135,6 +135,7 @@ CREATE TABLE executions (
     deadline            timestamptz,
     finished_at         timestamptz,
     cancel_requested_at timestamptz,
+    cancel_at           timestamptz,
     last_seq            bigint NOT NULL,
     lease_owner         uuid,
     lease_until         timestamptz,

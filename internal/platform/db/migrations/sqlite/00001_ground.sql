@@ -134,6 +134,7 @@ CREATE TABLE executions (
     deadline            INTEGER,
     finished_at         INTEGER,
     cancel_requested_at INTEGER,
+    cancel_at           INTEGER,
     last_seq            INTEGER NOT NULL,
     lease_owner         BLOB,
     lease_until         INTEGER,
