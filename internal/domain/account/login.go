@@ -1,0 +1,112 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+
+	"stoa/internal/domain/audit"
+	"stoa/internal/platform/db"
+	"stoa/internal/platform/id"
+)
+
+// Credentials are what a person signs in with.
+type Credentials struct {
+	// Login is the e-mail address or the username.
+	Login    string
+	Password string
+	Client   Client
+}
+
+// Login makes a session for whoever knows the password.
+//
+// An unknown account and a wrong password are the same InvalidCredentials after
+// the same work: one look-up, one read and one password verification. Failed tries
+// are counted per account and address, per account and per address, and answered
+// with LoginThrottled beyond the limits. SignInBusy says that too many wait.
+func (s *Service) Login(ctx context.Context, c Credentials) (Tokens, error) {
+	password, wrong := normalizePassword(c.Password)
+	if wrong != "" {
+		return Tokens{}, InvalidAccount.At("/password", wrong)
+	}
+	row, key, err := s.find(ctx, c.Login)
+	if err != nil {
+		return Tokens{}, err
+	}
+	tries := s.tries.of(key, c.Client.Address)
+	// Asked twice: here, so that a throttled caller takes no place in the queue, and
+	// when its turn has come, so that guesses sent at once are not all let through.
+	if err := tries.allowed(); err != nil {
+		return Tokens{}, err
+	}
+	match, outdated, err := s.hasher.Verify(ctx, password, row.hash, tries.allowed, tries.failed)
+	if err != nil {
+		return Tokens{}, err
+	}
+	if !match {
+		s.log.InfoContext(ctx, "sign-in failed", slog.Bool("known_account", row.hash != ""), slog.String("user", row.user.String()))
+		return Tokens{}, InvalidCredentials
+	}
+	rehashed := ""
+	if outdated {
+		if rehashed, err = s.hasher.Create(ctx, password); err != nil {
+			return Tokens{}, err
+		}
+	}
+	now := s.db.Now()
+	grant, err := s.newGrant(row.person, now)
+	if err != nil {
+		return Tokens{}, err
+	}
+	event, err := s.event(ctx, s.db, s.newAuditID(), row.person, "session.created", grant.session.String(), c.Client)
+	if err != nil {
+		return Tokens{}, err
+	}
+	err = s.db.TxConfirm(ctx, func(tx db.Tx) error {
+		if rehashed != "" {
+			if err := updateHash(ctx, tx, row.person, row.hash, rehashed); err != nil {
+				return err
+			}
+		}
+		if err := insertSession(ctx, tx, row.person, grant.session, grant.hash, now, grant.expires); err != nil {
+			return err
+		}
+		return audit.Append(ctx, tx, event)
+	}, grant.landed(row.person))
+	if err != nil {
+		return Tokens{}, err
+	}
+	return grant.tokens, nil
+}
+
+// find reads the account that a login names. For an unknown one it does the same
+// look-ups and returns an empty row. Key names the account to the limiter: by its
+// id when it is known, so that the name and the address of one account count as one.
+func (s *Service) find(ctx context.Context, login string) (row userRow, key string, err error) {
+	var organization id.Organization
+	if strings.Contains(login, "@") {
+		normalized, ok := NormalizeEmail(login)
+		if !ok {
+			normalized = "" // no account has it
+		}
+		login = normalized
+		organization, err = findByEmail(ctx, s.db, s.emailFingerprint(login))
+	} else {
+		if len(login) > 80 || !username.MatchString(login) {
+			login = ""
+		}
+		organization, err = findByHandle(ctx, s.db, login)
+	}
+	if err != nil && !errors.Is(err, db.NotFound) {
+		return userRow{}, "", err
+	}
+	if organization.IsZero() {
+		organization = id.FromBytes[id.Organization]([16]byte{15: 1}) // nobody's, read all the same
+	}
+	row, err = selectOwner(ctx, s.db, organization)
+	if errors.Is(err, db.NotFound) {
+		return userRow{}, string(s.keeper.Lookup("login", login)), nil
+	}
+	return row, row.user.String(), err
+}
