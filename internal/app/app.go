@@ -1,0 +1,355 @@
+// Package app builds the program once: configuration, then platform, then
+// domain, then transport; and starts and stops it. It is the only package that
+// knows all others.
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"stoa/internal/config"
+	"stoa/internal/domain/account"
+	"stoa/internal/domain/execution"
+	"stoa/internal/domain/model"
+	"stoa/internal/domain/registry"
+	"stoa/internal/domain/runtime"
+	"stoa/internal/domain/runtime/prompt"
+	"stoa/internal/domain/runtime/wasm"
+	"stoa/internal/platform/blob"
+	"stoa/internal/platform/db"
+	"stoa/internal/platform/events"
+	"stoa/internal/platform/id"
+	"stoa/internal/platform/outbound"
+	"stoa/internal/platform/ratelimit"
+	"stoa/internal/platform/secret"
+	"stoa/internal/platform/telemetry"
+	"stoa/internal/transport/api"
+	"stoa/internal/transport/middleware"
+)
+
+// release is set by the linker; without it the module's version counts.
+var release string
+
+// Version is this binary's version.
+func Version() string {
+	if release != "" {
+		return release
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// revision is the commit that this binary was built from, or "".
+func revision() string {
+	info, _ := debug.ReadBuildInfo()
+	if info == nil {
+		return ""
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			return setting.Value
+		}
+	}
+	return ""
+}
+
+// Options are what a test changes; the zero value is a server's.
+type Options struct {
+	// Now is the clock; nil means the machine's.
+	Now func() time.Time
+	// Timing is the clockwork of leases; zero means the usual one.
+	Timing execution.Timing
+	// Executable and WorkerArgs start a worker process; empty means this binary.
+	Executable string
+	WorkerArgs []string
+	// HashCost is the price of a password hash; zero means the usual one.
+	HashCost account.Cost
+}
+
+// App is the program, built.
+type App struct {
+	cfg     config.Config
+	log     *slog.Logger
+	metrics *telemetry.Metrics
+	db      *db.DB
+	lock    *os.File
+	wasm    *wasm.Runtime
+	models  *outbound.Client
+
+	Accounts   *account.Service
+	Registry   *registry.Service
+	Executions *execution.Service
+
+	draining atomic.Bool
+	public   *http.Server
+	admin    *http.Server
+	address  net.Addr
+	adminAt  net.Addr
+}
+
+// New builds the program: it opens the database, migrates it unless told not to,
+// and publishes the sample agents into an empty catalogue. log receives JSON lines.
+func New(ctx context.Context, cfg config.Config, log io.Writer, opt Options) (_ *App, err error) {
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	a := &App{cfg: cfg, log: telemetry.New(log, cfg.LogLevel), metrics: telemetry.NewMetrics(Version(), revision())}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	for _, notice := range cfg.Notices() {
+		a.log.WarnContext(ctx, notice)
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if !cfg.Postgres() {
+		if a.lock, err = lockFolder(cfg.DataDir); err != nil {
+			return nil, err
+		}
+	}
+	if err := cfg.EnsureSecret(rand.Reader); err != nil {
+		return nil, err
+	}
+	if a.db, err = openDatabase(ctx, cfg, opt.Now, a.log); err != nil {
+		return nil, err
+	}
+	if cfg.Migrate {
+		err = a.db.Migrate(ctx, cfg.MigrateDatabaseURL.Reveal())
+	} else {
+		err = a.db.Compatible(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := a.build(cfg, opt); err != nil {
+		return nil, err
+	}
+	if cfg.Samples {
+		if err := a.publishSamples(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+func openDatabase(ctx context.Context, cfg config.Config, now func() time.Time, log *slog.Logger) (*db.DB, error) {
+	d, err := db.Open(ctx, cfg.DatabaseURL.Reveal(), db.Options{
+		MaxConns: cfg.DatabaseMaxConns, Now: now, SyncClock: true, Logger: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	return d, nil
+}
+
+// build makes the services and the handler, from the ground up.
+func (a *App) build(cfg config.Config, opt Options) error {
+	now := func() time.Time { return a.db.Now().Time() }
+	ids := id.NewSource(now, nil)
+	limiter := ratelimit.New(ratelimit.Options{Now: opt.Now})
+	secretKey := []byte(cfg.SecretKey.Reveal())
+	master := secret.Derive(secretKey, "encryption/v1")
+	if cfg.EncryptionKey.IsSet() {
+		master = []byte(cfg.EncryptionKey.Reveal())
+	}
+	keeper, err := secret.New(master)
+	if err != nil {
+		return err
+	}
+	var blobs blob.Store = blob.NewTable(a.db)
+	if cfg.Blobs == "folder" {
+		if blobs, err = blob.NewFolder(filepath.Join(cfg.DataDir, "blobs")); err != nil {
+			return err
+		}
+	}
+	if a.Accounts, err = account.New(account.Deps{
+		DB: a.db, Keeper: keeper, Limiter: limiter, IDs: ids, SecretKey: secretKey, Issuer: cfg.BaseURL(), Log: a.log,
+		Hasher:    account.NewHasher(goruntime.NumCPU(), 2000, opt.HashCost),
+		AccessTTL: cfg.AccessTokenLifetime(), RefreshTTL: cfg.RefreshTokenLifetime(),
+	}); err != nil {
+		return err
+	}
+	maximum := registry.MaximumLimits()
+	maximum.Memory, maximum.Timeout = int64(cfg.MaxMemory), cfg.MaxTimeout
+	if a.Registry, err = registry.New(registry.Deps{
+		DB: a.db, Blobs: blobs, IDs: ids, Maximum: maximum, ArchiveBytes: int(cfg.MaxArchiveBytes),
+		CheckSpec: func(spec runtime.Spec) error {
+			if spec.Type == runtime.TypePrompt {
+				return prompt.CheckInstructions(spec.Instructions)
+			}
+			return nil
+		},
+	}); err != nil {
+		return err
+	}
+	if err := a.buildExecutions(cfg, opt, keeper, ids); err != nil {
+		return err
+	}
+	return a.buildTransport(cfg, opt, limiter, ids, secretKey)
+}
+
+func (a *App) buildExecutions(cfg config.Config, opt Options, keeper *secret.Keeper, ids *id.Source) error {
+	executable := opt.Executable
+	if executable == "" {
+		var err error
+		if executable, err = os.Executable(); err != nil {
+			return fmt.Errorf("find this program: %w", err)
+		}
+	}
+	cache, err := filepath.Abs(filepath.Join(cfg.DataDir, "wasm"))
+	if err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	if a.wasm, err = wasm.New(wasm.Options{
+		Executable: executable, Args: opt.WorkerArgs, CacheDir: cache, Slots: cfg.ExecutionSlots,
+		MaxMemory: int64(cfg.MaxMemory), Logger: a.log, Now: opt.Now,
+	}); err != nil {
+		return err
+	}
+	a.models = outbound.New(outbound.Options{
+		Timeout: cfg.MaxTimeout, AllowLoopback: cfg.AllowLoopbackEgress, Exempt: []string{cfg.OpenAIBaseURL, cfg.AnthropicBaseURL},
+	})
+	models := model.New(model.Options{
+		Providers: []model.Provider{
+			{Name: "openai", Kind: model.OpenAI, Key: cfg.OpenAIAPIKey.Reveal(), BaseURL: cfg.OpenAIBaseURL},
+			{Name: "anthropic", Kind: model.Anthropic, Key: cfg.AnthropicAPIKey.Reveal(), BaseURL: cfg.AnthropicBaseURL},
+		},
+		Default: cfg.DefaultModel, HTTP: a.models.HTTP(), Logger: a.log, Now: opt.Now,
+	})
+	a.Executions = execution.New(execution.Deps{
+		DB: a.db, Registry: a.Registry, Secrets: keeper, IDs: ids, Hub: events.NewHub(), Log: a.log,
+		Runtimes: map[runtime.Type]runtime.Runtime{runtime.TypeWasm: a.wasm, runtime.TypePrompt: prompt.New(models)},
+		Slots:    cfg.ExecutionSlots, QueueTimeout: cfg.QueueTimeout, QueueLimit: cfg.QueueLimit,
+		Alone: !cfg.Postgres(), Timing: opt.Timing,
+		Ended: func(kind runtime.Type, state execution.State) {
+			a.metrics.ExecutionEntered(string(state), string(kind))
+		},
+		Waiting: a.metrics.SetQueued,
+	})
+	return nil
+}
+
+func (a *App) buildTransport(cfg config.Config, opt Options, limiter *ratelimit.Limiter, ids *id.Source, secretKey []byte) error {
+	problems := api.NewProblems(cfg.PublicURL, a.log)
+	limits := middleware.NewLimits(middleware.LimitsConfig{
+		Limiter: limiter, Requests: cfg.RateLimitRequests, ActorRequests: 10 * cfg.RateLimitRequests, Window: cfg.RateWindow(),
+		Refuse: problems.Write, Metrics: a.metrics,
+	})
+	face := api.New(api.Deps{
+		Accounts: a.Accounts, Registry: a.Registry, Executions: a.Executions,
+		Limits: limits, Problems: problems, Log: a.log, Now: opt.Now,
+		Title: cfg.APITitle, Version: cfg.APIVersion, Description: cfg.APIDescription, PublicURL: cfg.PublicURL,
+		CursorKey: secret.Derive(secretKey, "cursor/v1"),
+		MaxBody:   int64(cfg.MaxBodyBytes), MaxArchive: int64(cfg.MaxArchiveBytes),
+		Checks:   []api.HealthCheck{{Name: "database", Critical: true, Check: a.db.Ping}, {Name: "jobs", Check: a.Executions.Healthy}},
+		Draining: a.draining.Load,
+	})
+	a.public = middleware.NewServer(middleware.Chain(face.Handler(), middleware.Config{
+		Refuse: problems.Write, Log: a.log, Now: opt.Now, IDs: ids, Limits: limits, Metrics: a.metrics,
+		TrustedProxies: cfg.TrustedProxies, Origins: cfg.CORSOrigins, PublicHTTPS: strings.HasPrefix(cfg.PublicURL, "https://"),
+		MaxBody: max(int64(cfg.MaxBodyBytes), int64(cfg.MaxArchiveBytes)),
+	}), a.log)
+	a.admin = middleware.NewServer(a.metrics.AdminHandler(), a.log)
+	return nil
+}
+
+// Start listens and begins to work. What it cannot do, such as take its address,
+// is its error; what happens to it later ends in failed.
+func (a *App) Start(ctx context.Context) (failed <-chan error, err error) {
+	if err := a.Executions.Start(ctx); err != nil {
+		return nil, err
+	}
+	ends := make(chan error, 2)
+	listen := func(server *http.Server, address string) (net.Addr, error) {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		if err != nil {
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+		go func() {
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				ends <- err
+			}
+		}()
+		return listener.Addr(), nil
+	}
+	if a.address, err = listen(a.public, a.cfg.Listen); err != nil {
+		return nil, err
+	}
+	if a.cfg.AdminListen != "" {
+		if a.adminAt, err = listen(a.admin, a.cfg.AdminListen); err != nil {
+			return nil, err
+		}
+	}
+	a.log.InfoContext(ctx, "stoa is listening", "address", a.address.String(), "version", Version(), "database", string(a.db.Engine()))
+	return ends, nil
+}
+
+// URL is the address that the API answers on.
+func (a *App) URL() string { return "http://" + a.address.String() }
+
+// AdminURL is the address of metrics and profiles, or "".
+func (a *App) AdminURL() string {
+	if a.adminAt == nil {
+		return ""
+	}
+	return "http://" + a.adminAt.String()
+}
+
+// Stop drains and ends the program: readiness goes false, new executions are
+// refused, requests and executions may finish until the drain time-out, then what
+// is left is cut off and left for others to take over.
+func (a *App) Stop(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.DrainTimeout)
+	defer cancel()
+	a.draining.Store(true)
+	a.Executions.Drain()
+	a.log.InfoContext(ctx, "stoa is stopping")
+	a.Executions.Stop(ctx)
+	if a.address != nil {
+		if err := a.public.Shutdown(ctx); err != nil {
+			_ = a.public.Close()
+		}
+		_ = a.admin.Close()
+	}
+	a.close()
+}
+
+// close releases what New has taken.
+func (a *App) close() {
+	if a.wasm != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := a.wasm.Close(ctx); err != nil {
+			a.log.WarnContext(ctx, "worker processes did not end in time", "error", err)
+		}
+	}
+	if a.models != nil {
+		a.models.Close()
+	}
+	if a.db != nil {
+		if err := a.db.Close(); err != nil {
+			a.log.Warn("the database did not close", "error", err)
+		}
+	}
+	if a.lock != nil {
+		_ = a.lock.Close()
+	}
+}

@@ -1,0 +1,105 @@
+package api
+
+import (
+	"bytes"
+	"fmt"
+	"html/template"
+	"strings"
+
+	"stoa/internal/platform/fault"
+)
+
+// advice says what a caller does about a kind of fault.
+var advice = map[fault.Kind]string{
+	fault.Internal:             "Try again later; if it stays, report it with the request id.",
+	fault.Malformed:            "Correct the request; errors says where it cannot be parsed.",
+	fault.Unauthenticated:      "Sign in, or refresh the access token, and send it in the Authorization header.",
+	fault.PaymentRequired:      "Add credit to the organization, or lower the cost of the request.",
+	fault.Forbidden:            "Ask an owner of the organization for a role that allows this.",
+	fault.NotFound:             "Check the address and the organization that you act for.",
+	fault.MethodNotAllowed:     "Use a method of the Allow header.",
+	fault.NotAcceptable:        "Ask for a representation that exists.",
+	fault.Conflict:             "Read the current state, then decide again.",
+	fault.Gone:                 "Forget this object; it does not come back.",
+	fault.TooLarge:             "Send less; limit says how much is accepted.",
+	fault.UnsupportedMedia:     "Send one of the types in supported.",
+	fault.Invalid:              "Correct the places that errors names.",
+	fault.PreconditionRequired: "Send the object's ETag in If-Match.",
+	fault.TooManyRequests:      "Wait as long as Retry-After says.",
+	fault.Unavailable:          "Wait as long as Retry-After says, then send the same request again.",
+	fault.HeaderTooLarge:       "Send fewer or shorter header fields.",
+}
+
+const catalogueHead = `Every refusal is application/problem+json (RFC 9457) with a stable code. Its type is the
+address of the code's section here; detail is for people and may change, code never does.`
+
+// ErrorsMarkdown is the catalogue of codes as a page for the repository. It holds
+// the faults of every package that the program imports, in the order of codes.
+func ErrorsMarkdown() string {
+	var b strings.Builder
+	b.WriteString("# Errors\n\n" + catalogueHead + "\n\n| code | status | retryable |\n|---|---|---|\n")
+	for _, f := range fault.All() {
+		fmt.Fprintf(&b, "| [`%s`](#%s) | %d | %s |\n", f.Code, f.Code, statusOf(f), yes(f.Retryable))
+	}
+	for _, f := range fault.All() {
+		fmt.Fprintf(&b, "\n## %s\n\nStatus %d, %s.\n\n%s\n\n**What to do.** %s\n",
+			f.Code, statusOf(f), retryWords(f), f.Detail, advice[f.Kind])
+	}
+	return b.String()
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func retryWords(f *fault.Fault) string {
+	if f.Retryable {
+		return "retryable"
+	}
+	return "not retryable as it is"
+}
+
+var errorsTemplate = template.Must(template.New("errors").Parse(`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Errors</title>
+<link rel="icon" type="image/png" href="/docs/favicon.png">
+<link rel="stylesheet" href="/docs/page.css">
+</head>
+<body>
+<main class="catalogue">
+<h1>Errors</h1>
+<p>{{.Head}}</p>
+{{range .Codes}}<h2 id="{{.Code}}"><a href="#{{.Code}}">{{.Code}}</a></h2>
+<p class="facts">Status {{.Status}}, {{.Retry}}.</p>
+<p>{{.Detail}}</p>
+<p><strong>What to do.</strong> {{.Advice}}</p>
+{{end}}</main>
+</body>
+</html>
+`))
+
+// errorsPage is the catalogue as the page that a problem's type leads to.
+func (a *API) errorsPage() []byte {
+	type code struct {
+		Code, Retry, Detail, Advice string
+		Status                      int
+	}
+	page := struct {
+		Head  string
+		Codes []code
+	}{Head: catalogueHead}
+	for _, f := range fault.All() {
+		page.Codes = append(page.Codes, code{f.Code, retryWords(f), f.Detail, advice[f.Kind], statusOf(f)})
+	}
+	var b bytes.Buffer
+	if err := errorsTemplate.Execute(&b, page); err != nil {
+		panic(fmt.Sprintf("api: the page of errors does not render: %v", err)) // made of our own sentences
+	}
+	return b.Bytes()
+}
