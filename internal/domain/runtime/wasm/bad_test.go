@@ -102,7 +102,7 @@ func badWorker(how string) int {
 			say(frameDone, `{"end":"exited","cpu":5}`)
 			say(frameLog, "psst")
 		case "freeze":
-			select {}
+			<-time.After(time.Hour) // not a bare select: without other goroutines that is a deadlock, and ends the process
 		}
 	}
 }

@@ -82,7 +82,7 @@ func inspect(module []byte) (outline, error) {
 		case sectionMemory:
 			found.memory, err = body.memories()
 		case sectionExport:
-			start, memory, err = body.exports()
+			start, memory = body.exports()
 		}
 		if err != nil {
 			return found, err
@@ -191,14 +191,14 @@ func (r *reader) memories() (uint64, error) {
 	return 0, invalid("It has more than one memory.")
 }
 
-func (r *reader) exports() (start, memory bool, err error) {
+func (r *reader) exports() (start, memory bool) {
 	for n := r.u32(); n > 0 && !r.bad; n-- {
 		name, kind := r.name(), r.byte()
 		r.u32()
 		start = start || name == "_start" && kind == kindFunction
 		memory = memory || name == "memory" && kind == kindMemory
 	}
-	return start, memory, nil
+	return start, memory
 }
 
 // shown makes a name from a module fit to show: short, printable, quoted.

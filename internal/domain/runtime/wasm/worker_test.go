@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"slices"
@@ -371,7 +372,7 @@ func TestInbox(t *testing.T) {
 		t.Error("read after the end of the guest")
 	}
 	b.close()
-	if _, err := b.Read(got); err != io.EOF {
+	if _, err := b.Read(got); !errors.Is(err, io.EOF) {
 		t.Errorf("read of a closed inbox: %v, want EOF", err)
 	}
 }
