@@ -246,7 +246,7 @@ func busy(pid int) bool {
 		return false
 	}
 	ticks, _ := strconv.Atoi(fields[11])
-	return ticks > 50
+	return ticks > 10
 }
 
 func TestKilledServerLeavesNothingRunning(t *testing.T) {
@@ -255,8 +255,8 @@ func TestKilledServerLeavesNothingRunning(t *testing.T) {
 		settings := []string{"DATABASE_URL=" + address, "SECRET_KEY=a test's key, long enough to be one: 6b1f0c9d27"}
 		first := serve(t, folder, settings...)
 		token := first.register("ada")
-		first.publish(token, "ada/loop", "5s", apptest.EndlessLoop())
-		first.publish(token, "ada/tree", "5s", apptest.CallTree())
+		first.publish(token, "ada/loop", "15s", apptest.EndlessLoop())
+		first.publish(token, "ada/tree", "15s", apptest.CallTree())
 		paths := []string{first.begin(token, "ada~loop"), first.begin(token, "ada~tree"), first.begin(token, "ada~loop")}
 		var workers []int
 		first.eventually("workers at work", func() bool {

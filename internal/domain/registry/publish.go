@@ -161,7 +161,7 @@ func (s *Service) write(ctx context.Context, tx db.Tx, p publication, fresh Pack
 		if there.Digest != row.Digest {
 			return Version{}, false, VersionExists
 		}
-		version, err := s.assemble(ctx, tx, pkg, there)
+		version, err := s.assemble(pkg, there)
 		return version, false, err
 	}
 	if !errors.Is(err, db.NotFound) {
@@ -188,7 +188,7 @@ func (s *Service) write(ctx context.Context, tx db.Tx, p publication, fresh Pack
 	}); err != nil {
 		return Version{}, false, err
 	}
-	version, err := s.assemble(ctx, tx, pkg, row)
+	version, err := s.assemble(pkg, row)
 	return version, true, err
 }
 

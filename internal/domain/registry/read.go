@@ -68,7 +68,7 @@ func (s *Service) Version(ctx context.Context, pkg id.Package, version id.Versio
 	if err != nil {
 		return Version{}, orFault(err, VersionNotFound)
 	}
-	return s.assemble(ctx, s.db, found, row)
+	return s.assemble(found, row)
 }
 
 func (s *Service) resolve(ctx context.Context, actor access.Actor, r reference) (Package, Version, error) {
@@ -87,7 +87,7 @@ func (s *Service) resolve(ctx context.Context, actor access.Actor, r reference) 
 	if err != nil {
 		return pkg, Version{}, orFault(err, VersionNotFound)
 	}
-	version, err := s.assemble(ctx, s.db, pkg, row)
+	version, err := s.assemble(pkg, row)
 	return pkg, version, err
 }
 
@@ -116,7 +116,7 @@ func (s *Service) choose(ctx context.Context, pkg Package, sel selector) (versio
 
 // assemble makes a Version of its rows. The manifest was checked when it was
 // published; limits are lowered to what the operator allows today.
-func (s *Service) assemble(ctx context.Context, q db.Querier, pkg Package, row versionRow) (Version, error) {
+func (s *Service) assemble(pkg Package, row versionRow) (Version, error) {
 	v := Version{Release: row.Release, Package: pkg, Readme: row.readme, Size: row.size}
 	if err := json.Unmarshal([]byte(row.manifest), &v.Manifest); err != nil {
 		return Version{}, fmt.Errorf("registry: stored manifest of %s: %w", row.ID, err)

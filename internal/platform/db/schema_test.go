@@ -224,7 +224,7 @@ func TestOlderBinaryRefusesANewerSchema(t *testing.T) {
 
 // TestDialectPlacesAreKnown lists every statement that is not the same on both engines.
 func TestDialectPlacesAreKnown(t *testing.T) {
-	place := regexp.MustCompile("/\\*pg .*? \\*/|sqlite_schema|pg_class")
+	place := regexp.MustCompile(`/\*pg .*? \*/|sqlite_schema|pg_class`)
 	var found []string
 	root := "../../.."
 	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {

@@ -21,7 +21,7 @@ func Recover(refuse Refuse, log *slog.Logger, metrics *telemetry.Metrics) func(h
 				if cause == nil {
 					return
 				}
-				if cause == http.ErrAbortHandler {
+				if cause == http.ErrAbortHandler { //nolint:errorlint // a panic value, compared as net/http compares it
 					panic(cause)
 				}
 				metrics.Panicked()

@@ -148,7 +148,7 @@ var postgresTemplate = sync.OnceValues(func() (*server, error) {
 })
 
 func (s *server) create(name, template string) error {
-	_, err := s.admin.Exec(`CREATE DATABASE ` + name + ` TEMPLATE ` + template) //nolint:noctx // once per test, bounded by the test's own limit
+	_, err := s.admin.Exec(`CREATE DATABASE ` + name + ` TEMPLATE ` + template)
 	return err
 }
 
@@ -203,7 +203,7 @@ func (s *server) giveBack(t *testing.T, name string) {
 		return
 	}
 	defer d.Close()
-	if _, err := d.Exec(empty); err != nil { //nolint:noctx // bounded by the test's own limit
+	if _, err := d.Exec(empty); err != nil {
 		t.Logf("a test database is not used again: %v", err)
 		return
 	}

@@ -1,0 +1,54 @@
+package cli_test
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+
+	"stoa/internal/cli"
+)
+
+// run executes a command line with nothing in the environment but the given settings.
+func run(settings []string, args ...string) (code int, stdout, stderr string) {
+	var out, problems bytes.Buffer
+	code = cli.Run(args, settings, strings.NewReader(""), &out, &problems)
+	return code, out.String(), problems.String()
+}
+
+func TestExitCodesAndStreams(t *testing.T) {
+	folder := t.TempDir()
+	blocked := folder + "/file"
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		settings []string
+		args     []string
+		code     int
+		says     string
+	}{
+		"help":                     {nil, []string{"--help"}, 0, "serve"},
+		"version":                  {nil, []string{"version"}, 0, ""},
+		"migrate":                  {[]string{"STOA_DATA_DIR=" + folder}, []string{"migrate"}, 0, "up to date"},
+		"errors":                   {nil, []string{"generate", "errors"}, 0, "internal_error"},
+		"openapi":                  {nil, []string{"generate", "openapi"}, 0, "execute-agent"},
+		"manifest":                 {nil, []string{"generate", "manifest"}, 0, "$schema"},
+		"unknown document":         {nil, []string{"generate", "novel"}, 2, "novel"},
+		"unknown command":          {nil, []string{"sing"}, 1, "sing"},
+		"argument too many":        {nil, []string{"version", "now"}, 2, "now"},
+		"wrong setting, serve":     {[]string{"STOA_LISTEN=nowhere"}, []string{"serve"}, 2, "STOA_LISTEN"},
+		"wrong setting, migrate":   {[]string{"STOA_LISTEN=nowhere"}, []string{"migrate"}, 2, "STOA_LISTEN"},
+		"unusable folder, serve":   {[]string{"STOA_DATA_DIR=" + blocked}, []string{"serve"}, 1, "folder"},
+		"unusable folder, migrate": {[]string{"STOA_DATA_DIR=" + blocked}, []string{"migrate"}, 1, "folder"},
+		"worker without a parent":  {nil, []string{"wasm-worker"}, 2, "worker"},
+	} {
+		code, stdout, stderr := run(c.settings, c.args...)
+		if code != c.code || !strings.Contains(stdout+stderr, c.says) {
+			t.Errorf("%s: exit code %d, want %d\n%s%s", name, code, c.code, stdout, stderr)
+		}
+		if c.code != 0 && stdout != "" {
+			t.Errorf("%s: a failure wrote to stdout: %s", name, stdout)
+		}
+	}
+}
