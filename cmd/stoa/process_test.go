@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -51,7 +52,7 @@ func serve(t *testing.T, folder string, settings ...string) *process {
 		t.Fatal(err)
 	}
 	p := &process{t: t, stdout: &apptest.Log{}, stderr: &apptest.Log{}, exited: make(chan struct{})}
-	p.cmd = exec.Command(self, "serve") //nolint:noctx // ended by the test, in the way the test is about
+	p.cmd = exec.Command(self, "serve")
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Env = append([]string{
 		"STOA_DATA_DIR=" + folder, "STOA_LISTEN=127.0.0.1:0", "STOA_ADMIN_LISTEN=off", "STOA_SAMPLES=false",
@@ -283,13 +284,26 @@ func TestKilledServerLeavesNothingRunning(t *testing.T) {
 	})
 }
 
+// freeAddress is an address that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
 func TestTwoInstancesShareOneDatabase(t *testing.T) {
 	if os.Getenv(dbtest.EmbeddedVariable) == "1" {
 		t.Log("two instances need PostgreSQL")
 		return
 	}
 	settings := []string{"DATABASE_URL=" + dbtest.Postgres(t), "SECRET_KEY=a test's key, long enough to be one: 6b1f0c9d27"}
-	first, second := serve(t, t.TempDir(), settings...), serve(t, t.TempDir(), settings...)
+	// Each has an address of its own in its settings, as operators write it.
+	first := serve(t, t.TempDir(), append(settings, "STOA_LISTEN="+freeAddress(t))...)
+	second := serve(t, t.TempDir(), append(settings, "STOA_LISTEN="+freeAddress(t))...)
 	token := first.register("ada")
 	if status, v := second.call(http.MethodGet, "/api/v1/user/profile", token, "", nil); status != http.StatusOK || v["username"] != "ada" {
 		t.Errorf("profile at the other instance: %d %v", status, v)

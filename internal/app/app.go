@@ -180,8 +180,13 @@ func (a *App) build(cfg config.Config, opt Options) error {
 			return err
 		}
 	}
+	// The same on every instance: a token of one is good at all others.
+	issuer := cfg.PublicURL
+	if issuer == "" {
+		issuer = "stoa"
+	}
 	if a.Accounts, err = account.New(account.Deps{
-		DB: a.db, Keeper: keeper, Limiter: limiter, IDs: ids, SecretKey: secretKey, Issuer: cfg.BaseURL(), Log: a.log,
+		DB: a.db, Keeper: keeper, Limiter: limiter, IDs: ids, SecretKey: secretKey, Issuer: issuer, Log: a.log,
 		Hasher:    account.NewHasher(goruntime.NumCPU(), 2000, opt.HashCost),
 		AccessTTL: cfg.AccessTokenLifetime(), RefreshTTL: cfg.RefreshTokenLifetime(),
 	}); err != nil {

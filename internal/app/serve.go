@@ -32,10 +32,7 @@ func Serve(ctx context.Context, cfg config.Config, stdout, stderr io.Writer) err
 
 // greet says where the server is and how to execute something right now.
 func (a *App) greet(ctx context.Context, w io.Writer) {
-	url := a.cfg.PublicURL
-	if url == "" {
-		url = a.URL()
-	}
+	url := a.cfg.BaseURL(a.address.String())
 	fmt.Fprintf(w, "\nStoa %s is listening on %s\nAPI documentation: %s/docs\n", Version(), url, url)
 	if _, err := a.Registry.Resolve(ctx, access.Actor{}, "stoa~summarizer", ""); err != nil {
 		return // no sample to show

@@ -202,12 +202,13 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
-// BaseURL is where users reach the server, without a slash at its end.
-func (c Config) BaseURL() string {
+// BaseURL is where users reach a server that listens on host:port, without a
+// slash at its end.
+func (c Config) BaseURL(listening string) string {
 	if c.PublicURL != "" {
 		return c.PublicURL
 	}
-	host, port, _ := net.SplitHostPort(c.Listen)
+	host, port, _ := net.SplitHostPort(listening)
 	if addr, err := netip.ParseAddr(host); host == "" || err == nil && addr.IsUnspecified() {
 		host = "localhost"
 	}

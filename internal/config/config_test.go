@@ -273,15 +273,15 @@ func TestKeyRules(t *testing.T) {
 func TestPublicURL(t *testing.T) {
 	for _, given := range []string{"https://stoa.example.com", "http://localhost:8080", "http://127.0.0.1:8080/", "http://[::1]:8080"} {
 		c := load(t, "STOA_PUBLIC_URL="+given)
-		if want := strings.TrimSuffix(given, "/"); c.BaseURL() != want {
-			t.Errorf("STOA_PUBLIC_URL=%s: base %s", given, c.BaseURL())
+		if want := strings.TrimSuffix(given, "/"); c.BaseURL(c.Listen) != want {
+			t.Errorf("STOA_PUBLIC_URL=%s: base %s", given, c.BaseURL(c.Listen))
 		}
 	}
 	for listen, want := range map[string]string{
 		"127.0.0.1:8080": "http://127.0.0.1:8080", ":80": "http://localhost:80", "0.0.0.0:80": "http://localhost:80",
 		"[::]:80": "http://localhost:80", "[::1]:80": "http://[::1]:80", "stoa.example:80": "http://stoa.example:80",
 	} {
-		if got := load(t, "STOA_LISTEN="+listen).BaseURL(); got != want {
+		if got := load(t, "STOA_LISTEN="+listen).BaseURL(listen); got != want {
 			t.Errorf("STOA_LISTEN=%s: base %s, want %s", listen, got, want)
 		}
 	}
@@ -398,7 +398,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		if c.ExecutionSlots < 1 || c.RateLimitRequests < 1 || c.MaxTimeout <= 0 || c.BaseURL() == "" || !c.DatabaseURL.IsSet() {
+		if c.ExecutionSlots < 1 || c.RateLimitRequests < 1 || c.MaxTimeout <= 0 || c.BaseURL(c.Listen) == "" || !c.DatabaseURL.IsSet() {
 			t.Fatalf("Load accepts %+v", c)
 		}
 		c.Notices()

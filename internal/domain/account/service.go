@@ -26,7 +26,7 @@ type Deps struct {
 	IDs     *id.Source
 	// SecretKey is the installation's SECRET_KEY; token keys are derived from it.
 	SecretKey []byte
-	// Issuer is the installation's base URL; it stands in every access token.
+	// Issuer names the installation in every access token; the same on every instance.
 	Issuer string
 	// AccessTTL and RefreshTTL are the lives of the two tokens; a refresh starts a new one.
 	AccessTTL, RefreshTTL time.Duration
