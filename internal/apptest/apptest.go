@@ -35,9 +35,10 @@ func Main(m *testing.M) {
 	dbtest.Main(m)
 }
 
-// Quick is a clockwork of leases that lets tests see them end.
+// Quick is a clockwork that looks often at what waits. Its leases are the usual
+// ones: a machine that is busy with other tests must not lose them.
 var Quick = execution.Timing{
-	Lease: time.Second, Renew: 200 * time.Millisecond, Holder: 600 * time.Millisecond,
+	Lease: 30 * time.Second, Renew: 5 * time.Second, Holder: 20 * time.Second,
 	Poll: 20 * time.Millisecond, Sweep: 100 * time.Millisecond, Grace: 2 * time.Second,
 }
 

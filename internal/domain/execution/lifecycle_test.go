@@ -223,10 +223,9 @@ func TestServerThatIsAloneTakesOverAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		ada := w.actor("ada")
 		agent := w.publish(ada, "echo", "30s")
-		w.deps.Timing.Lease = time.Hour
-		w.deps.Timing.Holder = time.Hour
+		w.deps.Timing.Lease, w.deps.Timing.Renew, w.deps.Timing.Sweep = time.Hour, time.Hour, time.Hour
 		run := w.abandon(ada, agent, nil)
-		s := w.start(func(d *execution.Deps) { d.Alone = true })
+		s := w.start(func(d *execution.Deps) { d.Alone, d.Timing = true, quick })
 		if e := w.ended(s, ada, run); e.State != execution.Succeeded {
 			t.Errorf("ended as %s, %+v", e.State, e.Failure)
 		}
@@ -238,7 +237,9 @@ func TestServerThatIsAloneTakesOverAtOnce(t *testing.T) {
 func (w *world) abandon(a access.Actor, agent string, before func(context.Context, runtime.Host)) execution.Execution {
 	w.t.Helper()
 	deps := w.deps
-	deps.Timing.Renew, deps.Timing.Sweep = time.Hour, time.Hour
+	if deps.Timing == quick {
+		deps.Timing = fleeting(quick)
+	}
 	started, stop := make(chan struct{}), make(chan struct{})
 	w.script.set(func(ctx context.Context, task runtime.Task, host runtime.Host) (runtime.Result, error) {
 		if before != nil {
@@ -281,7 +282,7 @@ func TestOwnerThatLostItsLeaseWritesNothing(t *testing.T) {
 			return echo(ctx, task, host)
 		})
 		deps := w.deps
-		deps.Timing.Renew, deps.Timing.Sweep = time.Hour, time.Hour
+		deps.Timing = fleeting(quick)
 		slow := execution.New(deps)
 		run := w.execute(slow, ada, agent)
 		<-started

@@ -25,10 +25,18 @@ import (
 
 func TestMain(m *testing.M) { dbtest.Main(m) }
 
-// quick is the clockwork of these tests: leases end within half a second.
+// quick is the clockwork of these tests: whatever waits is looked at often, and a
+// lease outlives a machine that is busy with other tests.
 var quick = execution.Timing{
-	Lease: 500 * time.Millisecond, Renew: 100 * time.Millisecond, Holder: 300 * time.Millisecond,
+	Lease: 30 * time.Second, Renew: 50 * time.Millisecond, Holder: 20 * time.Second,
 	Poll: 20 * time.Millisecond, Sweep: 50 * time.Millisecond, Grace: 300 * time.Millisecond,
+}
+
+// fleeting is the clockwork of an instance that dies: its leases end at once, and
+// it does nothing more about them.
+func fleeting(t execution.Timing) execution.Timing {
+	t.Lease, t.Renew, t.Sweep = 100*time.Millisecond, time.Hour, time.Hour
+	return t
 }
 
 // script is a runtime whose tasks do what the test says.
