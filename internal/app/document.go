@@ -10,6 +10,8 @@ import (
 	"stoa/internal/config"
 	"stoa/internal/domain/access"
 	"stoa/internal/domain/registry"
+	"stoa/internal/platform/db"
+	"stoa/internal/platform/fault"
 	"stoa/internal/transport/api"
 )
 
@@ -33,7 +35,7 @@ func Document(kind string) ([]byte, error) {
 			return nil, err
 		}
 		return api.New(api.Deps{
-			Authenticator: nobody{}, Limits: nobody{},
+			Authenticator: nobody{}, Limits: nobody{}, Anywhere: anywhere(),
 			Log: slog.New(slog.DiscardHandler), Now: time.Now, CursorKey: make([]byte, 32),
 			Title: cfg.APITitle, Version: cfg.APIVersion, Description: cfg.APIDescription,
 		}).OpenAPI(), nil
@@ -46,6 +48,9 @@ func Document(kind string) ([]byte, error) {
 	}
 	return nil, fmt.Errorf("there is no document %q", kind)
 }
+
+// anywhere are the refusals of the platform that every operation may meet.
+func anywhere() []*fault.Fault { return []*fault.Fault{db.Unavailable} }
 
 // nobody stands for the services while the document is made: nothing is asked of it.
 type nobody struct{}

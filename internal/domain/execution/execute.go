@@ -169,18 +169,21 @@ func (s *Service) begin(ctx context.Context, actor access.Actor, draft *Executio
 	}
 	slot := !s.backlog.Load() && s.takeSlot()
 	if slot {
-		s.runs.Add(1)
 		draft.State, draft.StartedAt, draft.epoch = Running, draft.CreatedAt, 1
 		draft.deadline = draft.CreatedAt.Add(draft.timeout + startAllowance)
 		draft.LastEvent = 2
 	}
 	release := func() {
 		if slot {
-			s.runs.Done()
 			s.giveSlot()
 		}
 	}
 	var first id.Execution
+	// A caller who goes away while this commits must not leave a row that is running
+	// and that nobody runs until its lease has ended.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Timing.Holder)
+	defer cancel()
+	leased := s.monotonic() - int64(s.DB.Now().Time().Sub(draft.CreatedAt.Time()))
 	err = s.DB.TxConfirm(ctx, func(tx db.Tx) error {
 		first = draft.ID
 		if claim != nil {
@@ -223,7 +226,7 @@ func (s *Service) begin(ctx context.Context, actor access.Actor, draft *Executio
 		return first, err
 	}
 	if slot {
-		s.launch(draft, version)
+		s.launch(draft, version, leased)
 	} else {
 		s.backlog.Store(true)
 		s.poke()

@@ -83,6 +83,13 @@ func (j *journal) add(ctx context.Context, kind string, data []byte) error {
 	return nil
 }
 
+// err is why events could not be written, or nil.
+func (j *journal) err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failed
+}
+
 // take removes and returns what waits to be written.
 func (j *journal) take() []pendingEvent {
 	j.mu.Lock()
@@ -106,13 +113,7 @@ func (j *journal) write(ctx context.Context, fail func(error)) {
 		if len(events) == 0 {
 			continue
 		}
-		err := j.s.DB.Tx(context.WithoutCancel(ctx), func(tx db.Tx) error {
-			last, err := reserve(context.WithoutCancel(ctx), tx, j.e, len(events))
-			if err != nil {
-				return err
-			}
-			return insertEvents(context.WithoutCancel(ctx), tx, j.e, events, last)
-		})
+		err := j.append(context.WithoutCancel(ctx), events)
 		if errors.Is(err, db.NotFound) {
 			err = errLeaseLost
 		}
@@ -125,6 +126,20 @@ func (j *journal) write(ctx context.Context, fail func(error)) {
 		}
 		j.s.Hub.Publish(j.e.ID.String())
 	}
+}
+
+// append writes events in one transaction. It takes no longer than a lease: by then
+// somebody else may have the execution.
+func (j *journal) append(ctx context.Context, events []pendingEvent) error {
+	ctx, cancel := context.WithTimeout(ctx, j.s.Timing.Lease)
+	defer cancel()
+	return j.s.DB.Tx(ctx, func(tx db.Tx) error {
+		last, err := reserve(ctx, tx, j.e, len(events))
+		if err != nil {
+			return err
+		}
+		return insertEvents(ctx, tx, j.e, events, last)
+	})
 }
 
 // insertEvents writes events whose last has the number last.

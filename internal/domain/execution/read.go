@@ -34,6 +34,20 @@ func (s *Service) find(ctx context.Context, actor access.Actor, execution string
 	return found, err
 }
 
+// progress is how far an execution has come. Who waits asks for it again and
+// again, so it reads no payload.
+func (s *Service) progress(ctx context.Context, actor access.Actor, execution string) (progress, error) {
+	parsed, err := id.Parse[id.Execution](execution)
+	if err != nil {
+		return progress{}, NotFound
+	}
+	now, err := getProgress(ctx, s.DB, actor.Organization, parsed)
+	if errors.Is(err, db.NotFound) {
+		return progress{}, NotFound
+	}
+	return now, err
+}
+
 // List returns a page of the organization's executions, newest first, without
 // their inputs and outputs, and whether there are more.
 func (s *Service) List(ctx context.Context, actor access.Actor, f Filter) ([]Execution, bool, error) {
@@ -75,18 +89,18 @@ func (s *Service) Wait(ctx context.Context, actor access.Actor, execution string
 	poll := time.NewTicker(s.Timing.Poll)
 	defer poll.Stop()
 	for {
-		found, err := s.find(ctx, actor, execution)
+		now, err := s.progress(ctx, actor, execution)
 		if err != nil {
 			return Execution{}, err
 		}
-		if found.State.Terminal() {
-			return s.open(ctx, found)
+		if now.state.Terminal() {
+			return s.Get(ctx, actor, execution)
 		}
 		select {
 		case <-ctx.Done():
 			return Execution{}, ctx.Err()
 		case <-limit.C:
-			return s.open(ctx, found)
+			return s.Get(ctx, actor, execution)
 		case <-wake:
 		case <-poll.C:
 		}
@@ -99,17 +113,18 @@ func (s *Service) Events(ctx context.Context, actor access.Actor, execution stri
 	if err := access.Require(actor, access.ReadExecutions); err != nil {
 		return nil, false, err
 	}
-	found, err := s.find(ctx, actor, execution)
+	now, err := s.progress(ctx, actor, execution)
 	if err != nil {
 		return nil, false, err
 	}
+	found := Execution{ID: now.id, Organization: actor.Organization}
 	rows, err := listEvents(ctx, s.DB, found.Organization, found.ID, after, limit)
 	if err != nil {
 		return nil, false, err
 	}
 	for _, r := range rows {
 		event := r.Event
-		if event.Data, err = s.openOne(ctx, &found.Execution, "execution_events.data", r.data); err != nil {
+		if event.Data, err = s.openOne(ctx, &found, "execution_events.data", r.data); err != nil {
 			return nil, false, err
 		}
 		events = append(events, event)
@@ -118,7 +133,7 @@ func (s *Service) Events(ctx context.Context, actor access.Actor, execution stri
 	if len(events) > 0 {
 		reached = events[len(events)-1].Number
 	}
-	return events, found.State.Terminal() && reached >= found.LastEvent, nil
+	return events, now.state.Terminal() && reached >= now.lastEvent, nil
 }
 
 // Follow calls send for every event after number after, as they come, until the

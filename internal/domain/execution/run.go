@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"stoa/internal/domain/registry"
@@ -24,25 +23,41 @@ var (
 
 // run is an execution that runs on this instance.
 type run struct {
-	e       *Execution
-	cancel  context.CancelCauseFunc
-	renewed atomic.Int64 // the service's clock, when the last good renewal was sent; nanoseconds
+	e      *Execution
+	cancel context.CancelCauseFunc
+	expiry *time.Timer // stops the run when its lease was not renewed for Timing.Holder
 }
 
-// launch runs e in the background. The caller has taken a slot and added to runs;
-// both are given back when it has ended.
-func (s *Service) launch(e *Execution, version registry.Version) {
+// renewed notes that the lease was renewed by a statement sent at sent, on the
+// service's clock.
+func (r *run) renewed(s *Service, sent int64) {
+	// A timer that has fired is not set again: the run is being stopped.
+	if r.expiry.Stop() {
+		r.expiry.Reset(s.Timing.Holder - time.Duration(s.monotonic()-sent))
+	}
+}
+
+// launch runs e in the background. The caller has taken a slot, and it is given
+// back when e has ended.
+//
+// leased is the service's clock when the lease was counted from.
+func (s *Service) launch(e *Execution, version registry.Version, leased int64) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	own := *e // the caller goes on reading its own copy
 	r := &run{e: &own, cancel: cancel}
-	r.renewed.Store(s.monotonic())
+	// A timer of its own for each run: one whose renewal hangs must not keep the
+	// others from stopping in time.
+	r.expiry = time.AfterFunc(s.Timing.Holder-time.Duration(s.monotonic()-leased), func() { cancel(errLeaseLost) })
 	s.mu.Lock()
 	s.running[e.ID] = r
+	if s.stopping {
+		cancel(errDraining)
+	}
 	s.mu.Unlock()
 	go func() {
-		defer s.runs.Done()
 		defer s.giveSlot()
 		defer cancel(nil)
+		defer r.expiry.Stop()
 		defer func() {
 			s.mu.Lock()
 			delete(s.running, own.ID)
@@ -81,6 +96,9 @@ func (s *Service) perform(ctx context.Context, r *run, version registry.Version)
 	}, journal)
 	stopWriting()
 	<-journal.done
+	if err == nil {
+		err = journal.err() // a success whose log has a hole is none
+	}
 
 	e.Usage = Usage{
 		CPUMillis: result.Usage.CPU.Milliseconds(), InputTokens: result.Usage.InputTokens,

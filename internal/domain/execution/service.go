@@ -76,8 +76,9 @@ type Service struct {
 	served   id.Organization // whose turn it was last; the dispatcher's own
 	beat     atomic.Int64    // the service's clock, at the last good round of renewals
 
-	mu      sync.Mutex
-	running map[id.Execution]*run
+	mu       sync.Mutex // also makes draining and taking a slot exclude each other
+	running  map[id.Execution]*run
+	stopping bool // Stop waits no longer: what is launched now is stopped at once
 
 	stop  context.CancelFunc
 	loops sync.WaitGroup
@@ -139,8 +140,13 @@ func (s *Service) loop(ctx context.Context, every time.Duration, wake <-chan str
 	}
 }
 
-// Drain makes the service refuse new executions and claim none.
-func (s *Service) Drain() { s.draining.Store(true) }
+// Drain makes the service refuse new executions and claim none. No slot is given
+// out once it has returned.
+func (s *Service) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining.Store(true)
+}
 
 // Stop waits for the running executions until ctx ends. What still runs then is
 // stopped and its lease given up, so that another instance, or this one when it
@@ -153,6 +159,7 @@ func (s *Service) Stop(ctx context.Context) {
 	case <-finished:
 	case <-ctx.Done():
 		s.mu.Lock()
+		s.stopping = true
 		for _, r := range s.running {
 			r.cancel(errDraining)
 		}
@@ -168,9 +175,17 @@ func (s *Service) Stop(ctx context.Context) {
 // Load is how many executions run on this instance, and how many could.
 func (s *Service) Load() (running, slots int) { return len(s.slots), cap(s.slots) }
 
+// takeSlot takes a place for one execution, unless there is none or the service
+// drains. Stop waits until giveSlot gives it back, so nothing is started behind its back.
 func (s *Service) takeSlot() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
+		return false
+	}
 	select {
 	case s.slots <- struct{}{}:
+		s.runs.Add(1)
 		return true
 	default:
 		return false
@@ -179,6 +194,7 @@ func (s *Service) takeSlot() bool {
 
 func (s *Service) giveSlot() {
 	<-s.slots
+	s.runs.Done()
 	s.poke()
 }
 

@@ -50,6 +50,22 @@ func getExecution(ctx context.Context, q db.Querier, org id.Organization, execut
 		WHERE org_id = $1 AND id = $2 AND created_at = $3`, org, execution, at(execution))
 }
 
+// progress is how far an execution has come.
+type progress struct {
+	id        id.Execution
+	state     State
+	lastEvent int64
+}
+
+func getProgress(ctx context.Context, q db.Querier, org id.Organization, execution id.Execution) (progress, error) {
+	return db.One(ctx, q, func(r db.Row) (progress, error) {
+		var p progress
+		return p, r.Scan(&p.id, &p.state, &p.lastEvent)
+	}, `
+		SELECT id, state, last_seq FROM executions
+		WHERE org_id = $1 AND id = $2 AND created_at = $3`, org, execution, at(execution))
+}
+
 func insertExecution(ctx context.Context, tx db.Tx, e *Execution, s sealed, owner id.Worker, until db.Time) error {
 	var leaseOwner, leaseUntil any
 	if e.State == Running {
@@ -227,11 +243,11 @@ func overdue(ctx context.Context, q db.Querier, now db.Time, limit int) ([]candi
 }
 
 // renewLease keeps the lease of one running execution. False means that it is
-// lost: somebody took over, or it has ended.
+// lost: somebody took over, it was given up, or it has ended.
 func renewLease(ctx context.Context, tx db.Tx, e *Execution, until db.Time) (bool, error) {
 	n, err := db.Exec(ctx, tx, `
 		UPDATE executions SET lease_until = $5
-		WHERE org_id = $1 AND id = $2 AND created_at = $3 AND lease_epoch = $4 AND state = 'running'`,
+		WHERE org_id = $1 AND id = $2 AND created_at = $3 AND lease_epoch = $4 AND state = 'running' AND lease_owner IS NOT NULL`,
 		e.Organization, e.ID, e.CreatedAt, e.epoch, until)
 	return n == 1, err
 }
@@ -277,9 +293,13 @@ func end(ctx context.Context, tx db.Tx, e *Execution, from State, s sealed, n in
 		db.JSON[Usage]{V: e.Usage}, e.Charged.Micros(), e.FinishedAt, n)
 }
 
-// giveUpLease lets others take over at once.
+// giveUpLease lets others take over at once. Without an owner, a renewal that is
+// on its way does not bring the lease back.
 func giveUpLease(ctx context.Context, tx db.Tx, e *Execution, now db.Time) error {
-	_, err := renewLease(ctx, tx, e, now.Add(-time.Millisecond))
+	_, err := db.Exec(ctx, tx, `
+		UPDATE executions SET lease_owner = NULL, lease_until = $5
+		WHERE org_id = $1 AND id = $2 AND created_at = $3 AND lease_epoch = $4 AND state = 'running'`,
+		e.Organization, e.ID, e.CreatedAt, e.epoch, now.Add(-time.Millisecond))
 	return err
 }
 

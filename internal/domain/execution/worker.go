@@ -45,7 +45,7 @@ func (s *Service) dispatch(ctx context.Context) error {
 // claim takes one queued execution and starts it. The slot is the caller's gift.
 func (s *Service) claim(ctx context.Context, c candidate) error {
 	var claimed row
-	now := s.DB.Now()
+	leased, now := s.monotonic(), s.DB.Now()
 	err := s.DB.Tx(ctx, func(tx db.Tx) error {
 		var err error
 		if claimed, err = claimQueued(ctx, tx, c, s.owner, now, now.Add(s.Timing.Lease)); err != nil {
@@ -66,22 +66,29 @@ func (s *Service) claim(ctx context.Context, c candidate) error {
 		return err
 	}
 	s.Hub.Publish(c.id.String())
-	s.start(ctx, claimed)
+	s.start(ctx, claimed, leased)
 	return nil
 }
 
-// start runs a claimed row. A package that cannot be loaded any more ends it.
-func (s *Service) start(ctx context.Context, claimed row) {
-	e, version, err := s.load(ctx, claimed)
-	s.runs.Add(1)
+// start runs a claimed row. A package that cannot be loaded any more ends it; when
+// the database is away it is left to whoever takes it over.
+func (s *Service) start(ctx context.Context, claimed row, leased int64) {
+	// The row is ours by now: the end of the background work does not end it.
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Timing.Holder)
+	defer cancel()
+	e, version, err := s.load(bounded, claimed)
 	if err != nil {
-		defer s.runs.Done()
 		defer s.giveSlot()
+		if errors.Is(err, db.Unavailable) || bounded.Err() != nil {
+			s.Log.WarnContext(ctx, "a claimed execution could not be loaded; it will be swept", "execution", claimed.ID.String(), "error", err)
+			s.giveUp(&claimed.Execution)
+			return
+		}
 		claimed.State, claimed.Failure = Failed, s.blame(ctx, &claimed.Execution, err)
 		s.finish(&claimed.Execution, Running, nil)
 		return
 	}
-	s.launch(&e, version)
+	s.launch(&e, version, leased)
 }
 
 // load opens the input and finds the exact version that was accepted.
@@ -97,8 +104,8 @@ func (s *Service) load(ctx context.Context, claimed row) (Execution, registry.Ve
 	return e, version, err
 }
 
-// renew keeps the leases of what runs here. An owner that could not renew for
-// long stops its work before another instance may take it over.
+// renew keeps the leases of what runs here. A run that was not renewed for long
+// stops by itself, before another instance may take it over.
 func (s *Service) renew(ctx context.Context) error {
 	s.mu.Lock()
 	runs := make([]*run, 0, len(s.running))
@@ -119,12 +126,9 @@ func (s *Service) renew(ctx context.Context) error {
 		cancel()
 		switch {
 		case err == nil && held:
-			r.renewed.Store(sent)
+			r.renewed(s, sent)
 		case err == nil:
 			r.cancel(errLeaseLost)
-		case s.monotonic()-r.renewed.Load() > int64(s.Timing.Holder):
-			r.cancel(errLeaseLost)
-			first = err
 		default:
 			first = err
 		}
@@ -188,10 +192,10 @@ func (s *Service) recover(ctx context.Context, c candidate) error {
 		return err
 	}
 	if state == Running && !s.takeSlot() {
-		return nil // its turn comes with a slot, or with its deadline
+		return nil // its turn comes with a slot, at another instance, or with its deadline
 	}
 	var taken row
-	now := s.DB.Now()
+	leased, now := s.monotonic(), s.DB.Now()
 	err = s.DB.Tx(ctx, func(tx db.Tx) error {
 		var err error
 		if taken, err = takeOver(ctx, tx, c, s.owner, now, now.Add(s.Timing.Lease)); err != nil || state != Running {
@@ -214,7 +218,7 @@ func (s *Service) recover(ctx context.Context, c candidate) error {
 	}
 	if state == Running {
 		s.Hub.Publish(taken.ID.String())
-		s.start(ctx, taken)
+		s.start(ctx, taken, leased)
 		return nil
 	}
 	taken.State, taken.Failure = state, failure
@@ -237,7 +241,7 @@ func (s *Service) verdict(ctx context.Context, e *Execution) (State, *Failure, e
 	switch {
 	case canceled || !e.cancelAt.IsZero() && e.cancelAt.Before(now):
 		return Canceled, failureOf(CanceledByUser), nil
-	case e.deadline.Before(now), seen, e.epoch >= maxAttempts, s.draining.Load():
+	case e.deadline.Before(now), seen, e.epoch >= maxAttempts:
 		return Failed, failureOf(Interrupted), nil
 	}
 	return Running, nil, nil

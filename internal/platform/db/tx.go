@@ -45,9 +45,10 @@ func (d *DB) TxConfirm(ctx context.Context, fn func(Tx) error, landed func(conte
 	}
 }
 
-// confirm asks landed until the database answers, for at most 10 s.
+// confirm asks landed until the database answers, for at most 10 s. A caller who
+// went away during COMMIT is one of the reasons for asking, so ctx does not end it.
 func (d *DB) confirm(ctx context.Context, landed func(context.Context, Querier) (bool, error)) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	for try := 0; ; try++ {
 		there, err := landed(ctx, d)

@@ -24,6 +24,7 @@ import (
 	"stoa/internal/domain/account"
 	"stoa/internal/domain/execution"
 	"stoa/internal/domain/registry"
+	"stoa/internal/platform/fault"
 )
 
 // Authenticator finds out who a bearer token belongs to. It returns
@@ -48,6 +49,10 @@ type Deps struct {
 	Registry *registry.Service
 	// Executions runs them.
 	Executions *execution.Service
+
+	// Anywhere are refusals that every operation may meet, beside the frame's own:
+	// for the document.
+	Anywhere []*fault.Fault
 
 	Limits Limiter
 	// Problems writes refusals; nil means one of PublicURL and Log.

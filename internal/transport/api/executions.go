@@ -32,10 +32,10 @@ type executeAgentInput struct {
 	Accept         string `header:"Accept" doc:"text/event-stream answers with the execution's events as they come."`
 	LastEventID    string `header:"Last-Event-ID" doc:"With Accept: text/event-stream, the number of the last event seen."`
 	Body           struct {
-		Input    json.RawMessage   `json:"input" doc:"Value that the version's input schema accepts." example:"{\"text\":\"...\"}"`
-		Version  string            `json:"version,omitempty" maxLength:"128" doc:"Version selector: 1.2.0, ^1, ~1.2, latest." example:"^1"`
-		MaxCost  *money.Amount     `json:"max_cost,omitempty" doc:"Most that this execution may charge; 1.00 USD when left out."`
-		Metadata map[string]string `json:"metadata,omitempty" doc:"Up to 16 texts of your own, kept with the execution."`
+		Input    json.RawMessage     `json:"input" doc:"Value that the version's input schema accepts." example:"{\"text\":\"...\"}"`
+		Version  string              `json:"version,omitempty" maxLength:"128" doc:"Version selector: 1.2.0, ^1, ~1.2, latest." example:"^1"`
+		MaxCost  given[money.Amount] `json:"max_cost,omitempty" doc:"Most that this execution may charge; 1.00 USD when left out."`
+		Metadata map[string]string   `json:"metadata,omitempty" doc:"Up to 16 texts of your own, kept with the execution."`
 	}
 }
 
@@ -120,7 +120,7 @@ func (a *API) executeAgent(ctx context.Context, actor access.Actor, in *executeA
 		return nil, err
 	}
 	run, replayed, err := a.Executions.Execute(ctx, actor, execution.Request{
-		Package: in.Package, Selector: in.Body.Version, Input: in.Body.Input, MaxCost: in.Body.MaxCost,
+		Package: in.Package, Selector: in.Body.Version, Input: in.Body.Input, MaxCost: in.Body.MaxCost.value,
 		Metadata: in.Body.Metadata, Key: in.IdempotencyKey, CancelAfter: cancelAfter,
 	})
 	if err != nil {

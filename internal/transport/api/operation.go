@@ -236,6 +236,7 @@ func (a *API) admit(op *operation) func(huma.Context, func(huma.Context)) {
 		ctx := r.Context()
 		fail := func(err error) { a.problems.Write(w, r, err) }
 
+		middleware.Note(ctx, op.ID, "") // a refused credential is logged and counted under its operation too
 		var err error
 		if c.actor, err = a.authenticate(ctx, op, r); err != nil {
 			fail(err)
@@ -299,7 +300,9 @@ func (a *API) authenticate(ctx context.Context, op *operation, r *http.Request) 
 // documentFaults writes one response per status into the operation, with an
 // example per code.
 func (a *API) documentFaults(documented *huma.Operation, op operation, hasBody bool) {
-	all := slices.Concat(op.Faults, faults{InternalError, Unavailable, middleware.RateLimited, ValidationFailed})
+	all := slices.Concat(op.Faults, a.Anywhere, faults{
+		InternalError, Unavailable, middleware.RateLimited, middleware.URLTooLong, middleware.TooManyHeaders, MalformedRequest, ValidationFailed,
+	})
 	if op.Needs != access.Public || op.Optional {
 		all = append(all, access.Unauthenticated)
 	}
@@ -310,7 +313,7 @@ func (a *API) documentFaults(documented *huma.Operation, op operation, hasBody b
 		all = append(all, NotFound)
 	}
 	if hasBody || op.Raw != "" {
-		all = append(all, MalformedJSON, BodyRequired, BodyTooLarge, UnsupportedMediaType)
+		all = append(all, MalformedJSON, BodyRequired, BodyIncomplete, BodyTooLarge, UnsupportedMediaType)
 	}
 	slices.SortFunc(all, func(x, y *fault.Fault) int { return strings.Compare(x.Code, y.Code) })
 	all = slices.CompactFunc(all, func(x, y *fault.Fault) bool { return x.Code == y.Code })

@@ -3,6 +3,7 @@ package api
 import (
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -80,6 +81,26 @@ func aliasTypes(r huma.Registry) {
 	aliasID[id.Request](r)
 	r.RegisterTypeAlias(reflect.TypeFor[money.Amount](), reflect.TypeFor[Money]())
 }
+
+// given is a member that may be left out but is not null: a null amount could mean
+// nothing as well as any.
+type given[T any] struct{ value *T }
+
+// UnmarshalJSON reads a T.
+func (g *given[T]) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		return errNull
+	}
+	g.value = new(T)
+	return json.Unmarshal(data, g.value)
+}
+
+// Schema documents T.
+func (given[T]) Schema(r huma.Registry) *huma.Schema {
+	return r.Schema(reflect.TypeFor[T](), true, "")
+}
+
+var errNull = errors.New("api: expected a value that is not null")
 
 // orNull is an object, or null. The framework's own nullable cannot refer to a
 // named schema.
