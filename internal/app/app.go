@@ -6,6 +6,7 @@ package app
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -90,6 +91,7 @@ type App struct {
 	lock    *os.File
 	wasm    *wasm.Runtime
 	models  *outbound.Client
+	tls     *tls.Config // of the public listener; nil means plain HTTP
 
 	Accounts   *account.Service
 	Registry   *registry.Service
@@ -127,6 +129,15 @@ func New(ctx context.Context, cfg config.Config, log io.Writer, opt Options) (_ 
 	}
 	if err := cfg.EnsureSecret(rand.Reader); err != nil {
 		return nil, err
+	}
+	if cfg.TLS() {
+		certificate, err := middleware.LoadCertificate(middleware.CertificateConfig{
+			CertFile: cfg.TLSCertFile, KeyFile: cfg.TLSKeyFile, Now: opt.Now, Log: a.log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		a.tls = certificate.TLS()
 	}
 	if a.db, err = openDatabase(ctx, cfg, opt.Now, a.log); err != nil {
 		return nil, err
@@ -259,7 +270,7 @@ func (a *App) buildTransport(cfg config.Config, opt Options, limiter *ratelimit.
 		Refuse: problems.Write, Metrics: a.metrics,
 	})
 	face := api.New(api.Deps{
-		Accounts: a.Accounts, Registry: a.Registry, Executions: a.Executions,
+		Accounts: a.Accounts, Registry: a.Registry, Executions: a.Executions, Anywhere: anywhere(),
 		Limits: limits, Problems: problems, Log: a.log, Now: opt.Now,
 		Title: cfg.APITitle, Version: cfg.APIVersion, Description: cfg.APIDescription, PublicURL: cfg.PublicURL,
 		CursorKey: secret.Derive(secretKey, "cursor/v1"),
@@ -283,23 +294,28 @@ func (a *App) Start(ctx context.Context) (failed <-chan error, err error) {
 		return nil, err
 	}
 	ends := make(chan error, 2)
-	listen := func(server *http.Server, address string) (net.Addr, error) {
+	listen := func(server *http.Server, address string, secure *tls.Config) (net.Addr, error) {
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 		if err != nil {
 			return nil, fmt.Errorf("listen: %w", err)
 		}
+		serve := server.Serve
+		if secure != nil {
+			server.TLSConfig = secure
+			serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+		}
 		go func() {
-			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
 				ends <- err
 			}
 		}()
 		return listener.Addr(), nil
 	}
-	if a.address, err = listen(a.public, a.cfg.Listen); err != nil {
+	if a.address, err = listen(a.public, a.cfg.Listen, a.tls); err != nil {
 		return nil, err
 	}
 	if a.cfg.AdminListen != "" {
-		if a.adminAt, err = listen(a.admin, a.cfg.AdminListen); err != nil {
+		if a.adminAt, err = listen(a.admin, a.cfg.AdminListen, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -307,8 +323,13 @@ func (a *App) Start(ctx context.Context) (failed <-chan error, err error) {
 	return ends, nil
 }
 
-// URL is the address that the API answers on.
-func (a *App) URL() string { return "http://" + a.address.String() }
+// URL is the address that the API answers on, on this machine.
+func (a *App) URL() string {
+	if a.tls != nil {
+		return "https://" + a.address.String()
+	}
+	return "http://" + a.address.String()
+}
 
 // AdminURL is the address of metrics and profiles, or "".
 func (a *App) AdminURL() string {

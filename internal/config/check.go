@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -27,6 +28,7 @@ func (l *loader) check(c *Config) {
 	l.checkDatabase(c)
 	l.checkKeys(c)
 	l.checkListeners(c)
+	l.checkTLS(c)
 	l.checkURLs(c)
 	if c.DefaultModel != "" && !regexp.MustCompile(`^[a-z0-9_-]+/[!-~]+$`).MatchString(c.DefaultModel) {
 		l.wrong("STOA_DEFAULT_MODEL", "is no model")
@@ -142,6 +144,32 @@ func (l *loader) checkListeners(c *Config) {
 	}
 }
 
+// checkTLS looks whether the files can be read at all; whether they belong
+// together and are valid is seen where the clock is.
+func (l *loader) checkTLS(c *Config) {
+	const cert, key = "STOA_TLS_CERT_FILE", "STOA_TLS_KEY_FILE"
+	switch {
+	case c.TLSCertFile == "" && c.TLSKeyFile == "":
+		return
+	case c.TLSCertFile == "":
+		l.wrong(cert, "is not set, but "+key+" is")
+	case c.TLSKeyFile == "":
+		l.wrong(key, "is not set, but "+cert+" is")
+	}
+	if c.TLSCertFile != "" {
+		if f, err := os.Open(c.TLSCertFile); err != nil {
+			l.wrong(cert, "names a file that cannot be read ("+cause(err)+")")
+		} else {
+			_ = f.Close()
+		}
+	}
+	if c.TLSKeyFile != "" {
+		if _, p := readSecret(key, c.TLSKeyFile); p != nil {
+			l.problems = append(l.problems, *p)
+		}
+	}
+}
+
 func isListener(text string) bool {
 	host, port, err := net.SplitHostPort(text)
 	if err != nil || strings.ContainsAny(host, "/@ ") {
@@ -159,6 +187,8 @@ func (l *loader) checkURLs(c *Config) {
 			l.wrong("STOA_PUBLIC_URL", "is no web URL")
 		case u.Scheme == "http" && !isLoopback(u.Hostname()):
 			l.wrong("STOA_PUBLIC_URL", "is not https, so that passwords would travel in clear")
+		case u.Scheme == "http" && c.TLS():
+			l.wrong("STOA_PUBLIC_URL", "is not https, but STOA_TLS_CERT_FILE is set")
 		}
 		if c.AllowLoopbackEgress {
 			l.wrong("STOA_ALLOW_LOOPBACK_EGRESS", "is on together with STOA_PUBLIC_URL, and would let users reach this machine's own services")
@@ -211,6 +241,9 @@ func (c Config) BaseURL(listening string) string {
 	host, port, _ := net.SplitHostPort(listening)
 	if addr, err := netip.ParseAddr(host); host == "" || err == nil && addr.IsUnspecified() {
 		host = "localhost"
+	}
+	if c.TLS() {
+		return "https://" + net.JoinHostPort(host, port)
 	}
 	return "http://" + net.JoinHostPort(host, port)
 }

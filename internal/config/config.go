@@ -45,6 +45,8 @@ type Config struct {
 	Listen         string   `group:"Listening" env:"STOA_LISTEN" envDefault:"127.0.0.1:8080" want:"host:port" doc:"Address of the API."`
 	AdminListen    string   `env:"STOA_ADMIN_LISTEN" envDefault:"127.0.0.1:9090" want:"host:port, or off" doc:"Address of metrics and profiles, which ask for no credential: keep it private. off or empty means none."`
 	PublicURL      string   `env:"STOA_PUBLIC_URL" want:"an https URL without query, or http on a loopback host" default:"made from STOA_LISTEN" doc:"Base URL of links, as users reach the server."`
+	TLSCertFile    string   `env:"STOA_TLS_CERT_FILE" want:"the path of a PEM file" doc:"Certificate chain of the API's address, the server's own certificate first. With it the API is served over TLS 1.3 and nothing older. Read again when it changes, within seconds and without a restart; a new one that cannot be used is logged and the old one stays."`
+	TLSKeyFile     string   `env:"STOA_TLS_KEY_FILE" want:"the path of a PEM file that only its owner and group can read" doc:"Key of that certificate; both are set or neither. Read again together with it."`
 	TrustedProxies Prefixes `env:"STOA_TRUSTED_PROXIES" want:"CIDRs with commas between them, like 10.0.0.0/8,fd00::/8" doc:"Proxies whose X-Forwarded-For is believed."`
 	CORSOrigins    []string `env:"STOA_CORS_ORIGINS" want:"origins with commas between them, like https://app.example.com, or *" doc:"Web origins whose pages may call the API; * is every origin."`
 	MaxBodyBytes   Bytes    `env:"STOA_MAX_BODY_BYTES" envDefault:"1MiB" min:"1KiB" max:"1GiB" want:"a size like 1MiB" doc:"Largest request body."`
@@ -137,6 +139,11 @@ func fields() []field {
 	return all
 }
 
+// is says whether a variable belongs to the setting: its own, or that of its file.
+func (f field) is(name string) bool {
+	return name == f.name || f.secret && name == f.name+"_FILE"
+}
+
 func (l *loader) field(name string) field {
 	i := slices.IndexFunc(l.fields, func(f field) bool { return f.name == name })
 	return l.fields[i]
@@ -144,7 +151,7 @@ func (l *loader) field(name string) field {
 
 // place orders problems; unknown names come first.
 func (l *loader) place(name string) int {
-	return slices.IndexFunc(l.fields, func(f field) bool { return f.name == strings.TrimSuffix(name, "_FILE") })
+	return slices.IndexFunc(l.fields, func(f field) bool { return f.is(name) })
 }
 
 // wrong adds a problem of a setting; what to write is its tag's.
@@ -154,7 +161,8 @@ func (l *loader) wrong(name, what string) {
 
 // has says whether a setting is already among the problems.
 func (l *loader) has(name string) bool {
-	return slices.ContainsFunc(l.problems, func(p Problem) bool { return strings.TrimSuffix(p.Name, "_FILE") == name })
+	f := l.field(name)
+	return slices.ContainsFunc(l.problems, func(p Problem) bool { return f.is(p.Name) })
 }
 
 // take brings a setting's text, or its file's, to the known ones.
@@ -241,9 +249,9 @@ func (l *loader) findUnknown() {
 }
 
 // foreign knows the variables that Kubernetes sets for a service whose name
-// starts with "stoa", and those of the tests.
+// starts with "stoa", that of the client's commands, and those of the tests.
 func foreign(name, value string) bool {
-	return strings.HasPrefix(name, "STOA_TEST_") ||
+	return name == "STOA_URL" || strings.HasPrefix(name, "STOA_TEST_") ||
 		strings.HasSuffix(name, "_SERVICE_HOST") || strings.Contains(name, "_SERVICE_PORT") ||
 		strings.Contains(name, "_PORT") && strings.Contains(value, "://") ||
 		strings.Contains(name, "_TCP_") || strings.Contains(name, "_UDP_")
@@ -281,6 +289,9 @@ func distance(a, b string) int {
 
 // Postgres says whether the database is PostgreSQL.
 func (c Config) Postgres() bool { return strings.HasPrefix(c.DatabaseURL.Reveal(), "postgres://") }
+
+// TLS says whether the API is served over TLS by the server itself.
+func (c Config) TLS() bool { return c.TLSCertFile != "" }
 
 // AccessTokenLifetime is how long an access token is good.
 func (c Config) AccessTokenLifetime() time.Duration {

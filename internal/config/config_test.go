@@ -74,12 +74,13 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestEverySettingIsRead(t *testing.T) {
+	cert, key := file(t, "certificate", 0o644), file(t, "key", 0o640)
 	c := load(t,
 		"API_TITLE=T", "API_VERSION=2", "API_DESCRIPTION=D", "DEBUG=yes", "SECRET_KEY="+goodKey, "ALGORITHM=HS256", "ACCESS_TOKEN_EXPIRE_MINUTES=5",
 		"REFRESH_TOKEN_EXPIRE_DAYS=30", "DATABASE_URL="+postgres, "REDIS_URL=rediss://:pw@cache:6380/1", "OPENAI_API_KEY=sk-a", "ANTHROPIC_API_KEY=sk-b",
 		"STRIPE_SECRET_KEY=sk_test_1", "RATE_LIMIT_REQUESTS=7", "RATE_LIMIT_WINDOW=60", "OPENAI_BASE_URL=http://10.0.0.5:11434/v1", "ANTHROPIC_BASE_URL=https://a.example/",
 		"STOA_LISTEN=:80", "STOA_ADMIN_LISTEN=off", "STOA_DATA_DIR=/var/lib/stoa", "STOA_PUBLIC_URL=https://stoa.example.com/base/",
-		"STOA_TRUSTED_PROXIES= 10.1.2.3/8 , fd00::/8, 192.0.2.1,", "STOA_SAMPLES=off", "STOA_MIGRATE=off", "STOA_MIGRATE_DATABASE_URL=postgresql://owner:pw@db/stoa",
+		"STOA_TLS_CERT_FILE="+cert, "STOA_TLS_KEY_FILE="+key, "STOA_TRUSTED_PROXIES= 10.1.2.3/8 , fd00::/8, 192.0.2.1,", "STOA_SAMPLES=off", "STOA_MIGRATE=off", "STOA_MIGRATE_DATABASE_URL=postgresql://owner:pw@db/stoa",
 		"STOA_ENCRYPTION_KEY="+otherKey, "STOA_CORS_ORIGINS=https://a.example, http://localhost:3000", "STOA_MAX_BODY_BYTES=2MiB", "STOA_MAX_ARCHIVE_BYTES=1048576",
 		"STOA_DRAIN_TIMEOUT=0s", "STOA_LOG_LEVEL=warn", "STOA_DATABASE_MAX_CONNS=20", "STOA_BLOBS=folder", "STOA_EXECUTION_SLOTS=3", "STOA_QUEUE_TIMEOUT=90s",
 		"STOA_QUEUE_LIMIT=5", "STOA_MAX_MEMORY=1 GiB", "STOA_MAX_TIMEOUT=1h", "STOA_DEFAULT_MODEL=openai/gpt-5-mini", "STOA_ALLOW_LOOPBACK_EGRESS=0",
@@ -89,7 +90,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		RefreshTokenExpireDays: 30, DatabaseURL: config.NewSecret(postgres), RedisURL: config.NewSecret("rediss://:pw@cache:6380/1"),
 		OpenAIAPIKey: config.NewSecret("sk-a"), AnthropicAPIKey: config.NewSecret("sk-b"), StripeSecretKey: config.NewSecret("sk_test_1"),
 		RateLimitRequests: 7, RateLimitWindow: 60, OpenAIBaseURL: "http://10.0.0.5:11434/v1", AnthropicBaseURL: "https://a.example/",
-		Listen: ":80", DataDir: "/var/lib/stoa", PublicURL: "https://stoa.example.com/base",
+		TLSCertFile: cert, TLSKeyFile: key, Listen: ":80", DataDir: "/var/lib/stoa", PublicURL: "https://stoa.example.com/base",
 		TrustedProxies:     config.Prefixes{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("192.0.2.1/32")},
 		MigrateDatabaseURL: config.NewSecret("postgres://owner:pw@db/stoa"), EncryptionKey: config.NewSecret(otherKey),
 		CORSOrigins: []string{"https://a.example", "http://localhost:3000"}, MaxBodyBytes: 2 << 20, MaxArchiveBytes: 1 << 20,
@@ -285,6 +286,16 @@ func TestPublicURL(t *testing.T) {
 			t.Errorf("STOA_LISTEN=%s: base %s, want %s", listen, got, want)
 		}
 	}
+	tls := []string{"STOA_TLS_CERT_FILE=" + file(t, "x", 0o644), "STOA_TLS_KEY_FILE=" + file(t, "x", 0o640)}
+	if c := load(t, tls...); !c.TLS() || c.BaseURL(":443") != "https://localhost:443" {
+		t.Errorf("base with TLS: %s", c.BaseURL(":443"))
+	}
+	if c := load(t, append(tls, "STOA_PUBLIC_URL=https://stoa.example.com")...); c.BaseURL(":443") != "https://stoa.example.com" {
+		t.Errorf("base with TLS and a public URL: %s", c.BaseURL(":443"))
+	}
+	if got := wrong(t, append(tls, "STOA_PUBLIC_URL=http://localhost:443")...); len(got) != 1 || got["STOA_PUBLIC_URL"].Name == "" {
+		t.Errorf("TLS with a public URL without: %v", got)
+	}
 	got := wrong(t, "STOA_PUBLIC_URL=https://stoa.example.com", "STOA_ALLOW_LOOPBACK_EGRESS=true")
 	if len(got) != 1 || got["STOA_ALLOW_LOOPBACK_EGRESS"].Name == "" {
 		t.Errorf("loopback egress with a public URL: %v", got)
@@ -370,6 +381,40 @@ func TestSecretsFromFiles(t *testing.T) {
 	}
 	if got := wrong(t, "DATABASE_URL_FILE=/nowhere/at/all", "STOA_MIGRATE_DATABASE_URL="+postgres); len(got) != 1 {
 		t.Errorf("missing file of the database: %v", got)
+	}
+}
+
+func TestTLSFiles(t *testing.T) {
+	cert, key := "STOA_TLS_CERT_FILE="+file(t, "certificate", 0o644), "STOA_TLS_KEY_FILE="+file(t, "key", 0o600)
+	none := filepath.Join(t.TempDir(), "none")
+	for name, c := range map[string]struct {
+		environ []string
+		wrong   string // the only wrong setting
+		says    string
+	}{
+		"no key":             {[]string{cert}, "STOA_TLS_KEY_FILE", "is not set, but STOA_TLS_CERT_FILE is"},
+		"no certificate":     {[]string{key}, "STOA_TLS_CERT_FILE", "is not set, but STOA_TLS_KEY_FILE is"},
+		"empty key":          {[]string{cert, "STOA_TLS_KEY_FILE="}, "STOA_TLS_KEY_FILE", "is not set"},
+		"missing cert file":  {[]string{"STOA_TLS_CERT_FILE=" + none, key}, "STOA_TLS_CERT_FILE", "no such file"},
+		"missing key file":   {[]string{cert, "STOA_TLS_KEY_FILE=" + none}, "STOA_TLS_KEY_FILE", "no such file"},
+		"world readable key": {[]string{cert, "STOA_TLS_KEY_FILE=" + file(t, "key", 0o604)}, "STOA_TLS_KEY_FILE", "everybody on the machine can read"},
+		"empty key file":     {[]string{cert, "STOA_TLS_KEY_FILE=" + file(t, "", 0o600)}, "STOA_TLS_KEY_FILE", "empty"},
+	} {
+		got := wrong(t, c.environ...)
+		if p := got[c.wrong]; len(got) != 1 || !strings.Contains(p.Wrong, c.says) || strings.Contains(p.Wrong, none) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if got := wrong(t, "STOA_TLS_KEY_FILE="+file(t, "key", 0o604)); !strings.Contains(got["STOA_TLS_KEY_FILE"].Write, "chmod o-rwx") || len(got) != 2 {
+		t.Errorf("two at once: %v", got)
+	}
+	if load(t).TLS() {
+		t.Error("TLS without files")
+	}
+	// Names that end in _FILE and are settings themselves are no files of secrets.
+	if got := wrong(t, "STOA_TLS_CERT=x", "STOA_TLS_KEY_FILE_FILE=x"); got["STOA_TLS_CERT"].Write != "STOA_TLS_CERT_FILE, if that is what is meant" ||
+		got["STOA_TLS_KEY_FILE_FILE"].Name == "" {
+		t.Errorf("names: %v", got)
 	}
 }
 

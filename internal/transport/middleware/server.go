@@ -16,11 +16,14 @@ const (
 	maxHeaderBytes    = 64 << 10
 )
 
-// NewServer makes the server of the public listener. The caller listens, serves
-// and shuts down; the server's own complaints go to log.
+// NewServer makes the server of a listener. The caller listens, serves and shuts
+// down; the server's own complaints go to log. HTTP/2 needs TLS: in plain text it
+// is refused.
 func NewServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:                      handler,
+		Handler:                      endResetFloods(handler),
+		ConnContext:                  withPatience,
+		HTTP2:                        http2Limits(),
 		ReadHeaderTimeout:            readHeaderTimeout,
 		ReadTimeout:                  readTimeout,
 		WriteTimeout:                 writeTimeout,
