@@ -18,6 +18,7 @@ import (
 	goruntime "runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -96,6 +97,9 @@ type App struct {
 	Accounts   *account.Service
 	Registry   *registry.Service
 	Executions *execution.Service
+
+	keeping     sync.WaitGroup
+	stopKeeping context.CancelFunc
 
 	draining atomic.Bool
 	public   *http.Server
@@ -293,6 +297,7 @@ func (a *App) Start(ctx context.Context) (failed <-chan error, err error) {
 	if err := a.Executions.Start(ctx); err != nil {
 		return nil, err
 	}
+	a.housekeeping(ctx)
 	ends := make(chan error, 2)
 	listen := func(server *http.Server, address string, secure *tls.Config) (net.Addr, error) {
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
@@ -321,6 +326,25 @@ func (a *App) Start(ctx context.Context) (failed <-chan error, err error) {
 	}
 	a.log.InfoContext(ctx, "stoa is listening", "address", a.address.String(), "version", Version(), "database", string(a.db.Engine()))
 	return ends, nil
+}
+
+// housekeeping deletes what has expired, now and every hour until Stop.
+func (a *App) housekeeping(ctx context.Context) {
+	ctx, a.stopKeeping = context.WithCancel(context.WithoutCancel(ctx))
+	a.keeping.Go(func() {
+		tick := time.NewTicker(time.Hour)
+		defer tick.Stop()
+		for {
+			if err := a.Accounts.ForgetSessions(ctx); err != nil && ctx.Err() == nil {
+				a.log.WarnContext(ctx, "expired sessions could not be deleted; tried again in an hour", "error", err)
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	})
 }
 
 // URL is the address that the API answers on, on this machine.
@@ -354,6 +378,10 @@ func (a *App) Stop(ctx context.Context) {
 			_ = a.public.Close()
 		}
 		_ = a.admin.Close()
+	}
+	if a.stopKeeping != nil {
+		a.stopKeeping()
+		a.keeping.Wait()
 	}
 	a.close()
 }

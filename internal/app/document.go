@@ -50,7 +50,7 @@ func Document(kind string) ([]byte, error) {
 }
 
 // anywhere are the refusals of the platform that every operation may meet.
-func anywhere() []*fault.Fault { return []*fault.Fault{db.Unavailable} }
+func anywhere() []*fault.Fault { return []*fault.Fault{db.Unavailable, db.CommitUnknown} }
 
 // nobody stands for the services while the document is made: nothing is asked of it.
 type nobody struct{}

@@ -2,8 +2,10 @@ package account
 
 import (
 	"context"
+	"time"
 
 	"stoa/internal/domain/access"
+	"stoa/internal/platform/db"
 )
 
 // Logout ends the session of the refresh token, or the actor's own when there is no
@@ -21,4 +23,14 @@ func (s *Service) Logout(ctx context.Context, actor access.Actor, refreshToken s
 		return InvalidRefreshToken
 	}
 	return s.endSession(ctx, token.organization, token.session)
+}
+
+// keptSessions is how long a session is kept after its end, so that the reuse of
+// its last token is still recognized and told in the audit log.
+const keptSessions = 30 * 24 * time.Hour
+
+// ForgetSessions deletes sessions that ended long ago. It is to be called from
+// time to time, by any number of instances.
+func (s *Service) ForgetSessions(ctx context.Context) error {
+	return s.db.Tx(ctx, func(tx db.Tx) error { return deleteSessions(ctx, tx, s.db.Now().Add(-keptSessions)) })
 }

@@ -10,6 +10,7 @@ import (
 
 	"stoa/internal/domain/access"
 	"stoa/internal/domain/account"
+	"stoa/internal/platform/db"
 )
 
 func TestRefreshingRotatesTheTokens(t *testing.T) {
@@ -228,6 +229,34 @@ func TestSessionsAreReadOnceASecond(t *testing.T) {
 		w.clock.pass(-time.Minute)
 		if _, err := w.Authenticate(canceled(t), tokens.Access); err == nil {
 			t.Error("a clock that went back made an old answer young")
+		}
+	})
+}
+
+func TestSessionsAreForgottenLongAfterTheirEnd(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		_, tokens := w.register(t, "ada")
+		kept := func() int {
+			t.Helper()
+			if err := w.ForgetSessions(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			n, err := db.One(t.Context(), w.d, func(r db.Row) (int, error) { var n int; return n, r.Scan(&n) }, `SELECT count(*) FROM sessions`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		w.clock.pass(36 * 24 * time.Hour)
+		if n := kept(); n != 1 {
+			t.Errorf("%d sessions 29 days after their end, want 1", n)
+		}
+		w.clock.pass(2 * 24 * time.Hour)
+		if n := kept(); n != 0 {
+			t.Errorf("%d sessions 31 days after their end, want none", n)
+		}
+		if _, err := w.Refresh(t.Context(), tokens.Refresh, account.Client{}); !errors.Is(err, account.InvalidRefreshToken) {
+			t.Errorf("a token of a forgotten session: %v", err)
 		}
 	})
 }

@@ -188,3 +188,9 @@ func selectActor(ctx context.Context, q db.Querier, c claims, now db.Time) (acce
 		WHERE s.org_id = $1 AND s.session_id = $2 AND s.user_id = $3
 		  AND s.revoked_at IS NULL AND s.expires_at > $4`, c.organization, c.session, c.user, now)
 }
+
+// deleteSessions removes sessions whose refresh token expired before the time.
+func deleteSessions(ctx context.Context, tx db.Tx, before db.Time) error {
+	_, err := db.Exec(ctx, tx, `DELETE FROM sessions WHERE expires_at < $1`, before)
+	return err
+}

@@ -23,9 +23,11 @@ var NotFound = errors.New("db: no such row")
 // Conflict says that a unique key is taken already.
 var Conflict = errors.New("db: a row with this key exists")
 
-// CommitUnknown says that the connection was lost while PostgreSQL committed: the
-// transaction may have happened. TxConfirm settles it.
-var CommitUnknown = errors.New("db: the outcome of the commit is unknown")
+// CommitUnknown: the connection was lost while PostgreSQL committed, so the
+// transaction may have happened. TxConfirm settles it; what reaches a caller could
+// not be settled.
+var CommitUnknown = fault.Define("outcome_unknown", fault.Unavailable,
+	"The database was lost at the last moment: this may have been done or not. Look before you try again, or repeat it with the same Idempotency-Key.")
 
 // Unavailable: the database cannot take this now: no connection, no space, no lock.
 var Unavailable = fault.Define("database_unavailable", fault.Unavailable,
