@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strings"
@@ -29,7 +30,7 @@ type target struct {
 	before  int // goroutines before anybody connected
 }
 
-func newTarget(t *testing.T, handler http.HandlerFunc, change func(*http.Server)) *target {
+func newTarget(t *testing.T, handler http.HandlerFunc, change func(*httptest.Server)) *target {
 	t.Helper()
 	p := pair(t, 1)
 	s := &target{secure: newSecure(t, p, handler, change), trusted: p}
@@ -73,19 +74,13 @@ type attacker struct {
 	gone   chan struct{}    // closed when the server has closed
 }
 
-// attack connects. Unless deaf, what the server sends is read.
-func (s *target) attack(deaf bool, settings ...http2.Setting) *attacker {
+// attack connects, and reads what the server sends.
+func (s *target) attack(settings ...http2.Setting) *attacker {
 	s.Helper()
 	config := tlstest.Trust(s.T, s.trusted)
 	config.Time, config.NextProtos = s.clock, []string{"h2"}
-	raw := s.dial()
-	if deaf {
-		if err := raw.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
-			s.Fatal(err)
-		}
-	}
 	config.ServerName = "127.0.0.1"
-	conn := tls.Client(raw, config)
+	conn := tls.Client(s.dial(), config)
 	if err := conn.HandshakeContext(s.Context()); err != nil {
 		s.Fatal(err)
 	}
@@ -97,10 +92,6 @@ func (s *target) attack(deaf bool, settings ...http2.Setting) *attacker {
 	a.out.WriteString(http2.ClientPreface)
 	a.check(a.framer.WriteSettings(settings...))
 	a.flush()
-	if deaf {
-		close(a.gone)
-		return a
-	}
 	go func() {
 		defer close(a.gone)
 		for {
@@ -208,7 +199,7 @@ func TestA201RapidResetEndsTheConnection(t *testing.T) {
 				}
 				ok(w, r)
 			}, nil)
-			a := s.attack(false)
+			a := s.attack()
 			for range 10_000 {
 				a.reset(a.open(a.encode(hpack.HeaderField{Name: "attack", Value: "1"})))
 				if a.out.Len() > 8<<10 && !a.flush() {
@@ -242,7 +233,7 @@ func TestA201ResetsBeforeAnAnswerAreCounted(t *testing.T) {
 		}
 		ok(w, r)
 	}, nil)
-	a := s.attack(false)
+	a := s.attack()
 	abandon := func() {
 		stream := a.open(a.encode(hpack.HeaderField{Name: "wait", Value: "1"}))
 		a.flush()
@@ -288,8 +279,8 @@ func TestLeavingAStreamIsNoAttack(t *testing.T) {
 			t.Error(err)
 		}
 		<-r.Context().Done()
-	}, func(server *http.Server) {
-		server.ConnState = func(_ net.Conn, state http.ConnState) {
+	}, func(server *httptest.Server) {
+		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 			if state == http.StateNew {
 				connections.Add(1)
 			}
@@ -335,7 +326,7 @@ func TestA201ContinuationFloodEndsTheConnection(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newTarget(t, ok, nil)
-			a := s.attack(false)
+			a := s.attack()
 			a.check(a.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: a.encode(), EndStream: true}))
 			sent, taken := 0, true
 			for ; sent < 10_000 && taken; sent++ {
@@ -351,10 +342,10 @@ func TestA201ContinuationFloodEndsTheConnection(t *testing.T) {
 }
 
 func TestA201HeaderBlockWithoutEndIsGivenUp(t *testing.T) {
-	s := newTarget(t, ok, func(server *http.Server) {
-		server.HTTP2.SendPingTimeout, server.HTTP2.PingTimeout = 50*time.Millisecond, 50*time.Millisecond
+	s := newTarget(t, ok, func(server *httptest.Server) {
+		server.Config.HTTP2.SendPingTimeout, server.Config.HTTP2.PingTimeout = 50*time.Millisecond, 50*time.Millisecond
 	})
-	a := s.attack(false)
+	a := s.attack()
 	a.check(a.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: a.encode(), EndStream: true}))
 	a.flush()
 	var empty sync.WaitGroup
@@ -375,17 +366,18 @@ func TestA201HeaderBlockWithoutEndIsGivenUp(t *testing.T) {
 }
 
 func TestA201ControlFrameFloods(t *testing.T) {
-	s := newTarget(t, ok, func(server *http.Server) { server.HTTP2.WriteByteTimeout = 500 * time.Millisecond })
+	listener := &throttle{}
+	s := newTarget(t, ok, func(server *httptest.Server) { listener.Listener, server.Listener = server.Listener, listener })
 	settings := func(a *attacker) error {
 		return a.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1})
 	}
 	ping := func(a *attacker) error { return a.framer.WritePing(false, [8]byte{}) }
 	priority := func(a *attacker) error { return a.framer.WritePriority(1, http2.PriorityParam{Weight: 1}) }
 	for _, write := range []func(a *attacker) error{settings, ping, priority} {
-		a := s.attack(false)
+		a := s.attack()
 		var flood sync.WaitGroup
 		flood.Go(func() {
-			for range 200 {
+			for range 100 {
 				for range 1000 {
 					a.check(write(a))
 				}
@@ -400,14 +392,83 @@ func TestA201ControlFrameFloods(t *testing.T) {
 		flood.Wait()
 		s.recovers(a)
 	}
-	deaf := s.attack(true) // answers that nobody reads pile up
-	for taken := true; taken; {
+	// Answers that nobody reads pile up until the server has enough of them.
+	deaf := s.attack()
+	deaf.open(deaf.encode())
+	deaf.flush()
+	if _, ok := next[*http2.MetaHeadersFrame](deaf); !ok {
+		t.Fatal("no answer")
+	}
+	listener.close(deaf.conn.LocalAddr())
+	sent := 0
+	for taken := true; taken && sent < 5_000_000; sent += 1000 {
 		for range 1000 {
 			deaf.check(ping(deaf))
 		}
 		taken = deaf.flush()
 	}
+	if sent == 5_000_000 {
+		t.Error("the server takes pings that it cannot answer")
+	}
 	s.recovers(deaf)
+}
+
+// throttle is a listener that can stop what the server sends to one peer, as a full
+// receive buffer does.
+type throttle struct {
+	net.Listener
+	conns sync.Map // of *throttled, by the peer's address
+}
+
+func (l *throttle) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &throttled{Conn: conn, full: make(chan struct{}), ended: make(chan struct{})}
+	l.conns.Store(conn.RemoteAddr().String(), c)
+	return c, nil
+}
+
+func (l *throttle) close(peer net.Addr) {
+	if c, ok := l.conns.Load(peer.String()); ok {
+		close(c.(*throttled).full)
+	}
+}
+
+type throttled struct {
+	net.Conn
+	full, ended chan struct{}
+	once        sync.Once
+	deadline    atomic.Pointer[time.Time] // of writes
+}
+
+func (c *throttled) SetWriteDeadline(at time.Time) error {
+	c.deadline.Store(&at)
+	return c.Conn.SetWriteDeadline(at)
+}
+
+func (c *throttled) Write(p []byte) (int, error) {
+	select {
+	case <-c.full:
+	default:
+		return c.Conn.Write(p)
+	}
+	var late <-chan time.Time
+	if at := c.deadline.Load(); at != nil && !at.IsZero() {
+		late = time.After(time.Until(*at))
+	}
+	select {
+	case <-c.ended:
+		return 0, net.ErrClosed
+	case <-late:
+		return 0, os.ErrDeadlineExceeded
+	}
+}
+
+func (c *throttled) Close() error {
+	c.once.Do(func() { close(c.ended) })
+	return c.Conn.Close()
 }
 
 func TestA201HeaderBombsAreRefused(t *testing.T) {
@@ -416,7 +477,7 @@ func TestA201HeaderBombsAreRefused(t *testing.T) {
 		handled.Add(1)
 		ok(w, r)
 	}, nil)
-	a := s.attack(false)
+	a := s.attack()
 	// One field of 3 KiB enters the table; 8,000 bytes then name it 8,000 times: 24 MiB.
 	bomb := a.encode(hpack.HeaderField{Name: "x-bomb", Value: strings.Repeat("x", 3<<10)})
 	bomb = append(bomb, bytes.Repeat([]byte{0x80 | 62}, 8000)...)
@@ -439,7 +500,7 @@ func TestHTTP2FramesAndStreamsAreBounded(t *testing.T) {
 		}
 		ok(w, r)
 	}, nil)
-	a := s.attack(false)
+	a := s.attack()
 	for range 101 {
 		a.open(a.encode(hpack.HeaderField{Name: "wait", Value: "1"}))
 	}
@@ -450,7 +511,7 @@ func TestHTTP2FramesAndStreamsAreBounded(t *testing.T) {
 	close(release)
 	s.recovers(a)
 
-	large := s.attack(false)
+	large := s.attack()
 	large.check(large.framer.WriteRawFrame(http2.FrameData, 0, 1, make([]byte, 16<<10+1)))
 	large.flush()
 	if why := large.closed(); why != http2.ErrCodeFrameSize {
@@ -469,8 +530,8 @@ func TestA201WindowThatStaysClosedHoldsNothingForever(t *testing.T) {
 		handling.Add(1)
 		defer handling.Add(-1)
 		_, _ = io.Copy(w, io.LimitReader(endless{}, 1<<20))
-	}, func(server *http.Server) { server.WriteTimeout = 2 * time.Second })
-	a := s.attack(false, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	}, func(server *httptest.Server) { server.Config.WriteTimeout = 2 * time.Second })
+	a := s.attack(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	for range 100 {
 		a.open(a.encode(hpack.HeaderField{Name: "stall", Value: "1"}))
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,7 +37,7 @@ func pair(t *testing.T, serial int64) tlstest.Pair {
 	return tlstest.New(t, serial, epoch.Add(-time.Hour), epoch.Add(time.Hour))
 }
 
-func newSecure(t *testing.T, first tlstest.Pair, handler http.HandlerFunc, change func(*http.Server)) *secure {
+func newSecure(t *testing.T, first tlstest.Pair, handler http.HandlerFunc, change func(*httptest.Server)) *secure {
 	t.Helper()
 	folder := t.TempDir()
 	s := &secure{world: newStopped(t, handler), files: tlstest.Write(t, folder, first), folder: folder}
@@ -49,7 +50,7 @@ func newSecure(t *testing.T, first tlstest.Pair, handler http.HandlerFunc, chang
 	server := s.server.Config
 	server.TLSConfig = certificate.TLS()
 	if change != nil {
-		change(server)
+		change(s.server)
 	}
 	s.server.URL = "https://" + s.server.Listener.Addr().String()
 	done := make(chan error, 1)
