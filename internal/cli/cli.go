@@ -1,10 +1,10 @@
-// Package cli is the command line: serve, migrate, version, and what the build
-// generates from the code.
+// Package cli is the command line: one file for each command. The commands of the
+// server read their configuration from the environment; those of its users talk to
+// a server through stoa/client.
 package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os/signal"
@@ -18,7 +18,8 @@ import (
 )
 
 // Run executes one command line and returns the exit code: 0 for success, 1 for
-// a failure, 2 for a command line or a configuration that cannot be used.
+// a failure, 2 for a command line or a configuration that cannot be used, 3 to 6
+// for an execution that did not succeed.
 func Run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == wasm.WorkerCommand {
 		return wasm.Worker(stdin, stdout, stderr)
@@ -36,22 +37,27 @@ func Run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int 
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(serve(environ), migrate(environ), version(), generate())
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddGroup(&cobra.Group{ID: "server", Title: "The server:"}, &cobra.Group{ID: "user", Title: "Its users:"})
+	add := func(group string, commands ...*cobra.Command) {
+		for _, command := range commands {
+			command.GroupID = group
+			root.AddCommand(command)
+		}
+	}
+	add("server", serve(environ), migrate(environ), doctor(environ))
+	add("user", login(environ), register(environ), logout(environ), whoami(environ),
+		packages(environ), publish(environ), execute(environ), executions(environ))
+	root.AddCommand(version(), generate())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, "stoa:", err)
-	var wrong *config.Error
-	var usage *usageError
-	if errors.As(err, &wrong) || errors.As(err, &usage) {
-		return 2
+	if text := explain(err); text != "" {
+		fmt.Fprintln(stderr, "stoa:", text)
 	}
-	return 1
+	return exitCode(err)
 }
-
-// usageError is a command line that cannot be used.
-type usageError struct{ error }
 
 func serve(environ []string) *cobra.Command {
 	return &cobra.Command{

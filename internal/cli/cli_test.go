@@ -52,3 +52,33 @@ func TestExitCodesAndStreams(t *testing.T) {
 		}
 	}
 }
+
+func TestUserCommandsWithoutAServer(t *testing.T) {
+	home := "HOME=" + t.TempDir()
+	for name, c := range map[string]struct {
+		settings []string
+		args     []string
+		code     int
+		says     string
+	}{
+		"no folder for credentials": {nil, []string{"whoami"}, 1, "set HOME"},
+		"relative folder":           {[]string{"XDG_CONFIG_HOME=x"}, []string{"whoami"}, 1, "absolute"},
+		"nobody signed in":          {[]string{home}, []string{"whoami"}, 1, "run: stoa login"},
+		"the last variable counts":  {[]string{home, "STOA_URL=http://a", "STOA_URL=http://b"}, []string{"whoami"}, 1, "http://b"},
+		"the flag counts more":      {[]string{home, "STOA_URL=http://a"}, []string{"whoami", "--url", "http://c/"}, 1, "at http://c;"},
+		"empty stdin":               {[]string{home}, []string{"login", "ada"}, 2, "stdin"},
+		"nothing to execute it on":  {[]string{home}, []string{"execute", "a~b"}, 2, "--text"},
+		"no package":                {[]string{home}, []string{"execute"}, 2, "usage: stoa execute"},
+		"unknown flag":              {[]string{home}, []string{"execute", "a~b", "--loud"}, 2, "loud"},
+		"exit codes in the help":    {nil, []string{"execute", "--help"}, 0, "4 timed out"},
+		"completion":                {nil, []string{"completion", "zsh"}, 0, "compdef"},
+	} {
+		code, stdout, stderr := run(c.settings, c.args...)
+		if code != c.code || !strings.Contains(stdout+stderr, c.says) {
+			t.Errorf("%s: exit code %d, want %d\n%s%s", name, code, c.code, stdout, stderr)
+		}
+		if c.code != 0 && (stdout != "" || strings.Count(stderr, "\n") != 1) {
+			t.Errorf("%s: not one line on stderr: %s%s", name, stdout, stderr)
+		}
+	}
+}

@@ -315,9 +315,9 @@ func TestUnknownVariables(t *testing.T) {
 			t.Errorf("%s: %v, want %s", name, got, near)
 		}
 	}
-	// What Kubernetes adds for a service called "stoa", and other people's variables.
+	// What Kubernetes adds for a service called "stoa", what commands read, and other people's variables.
 	load(t, "STOA_SERVICE_HOST=10.0.0.1", "STOA_SERVICE_PORT=80", "STOA_SERVICE_PORT_HTTP=80", "STOA_PORT=tcp://10.0.0.1:80", "STOA_PORT_80_TCP=tcp://10.0.0.1:80",
-		"STOA_PORT_80_TCP_PROTO=tcp", "STOA_PORT_80_TCP_PORT=80", "STOA_PORT_80_TCP_ADDR=10.0.0.1", "STOA_WEB_SERVICE_HOST=10.0.0.2", "STOAX=1", "stoa_listen=1", "STOA_TEST_EMBEDDED=1")
+		"STOA_PORT_80_TCP_PROTO=tcp", "STOA_PORT_80_TCP_PORT=80", "STOA_PORT_80_TCP_ADDR=10.0.0.1", "STOA_WEB_SERVICE_HOST=10.0.0.2", "STOAX=1", "stoa_listen=1", "STOA_TEST_EMBEDDED=1", "STOA_URL=http://127.0.0.1:8080")
 }
 
 func TestNotices(t *testing.T) {

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"stoa/internal/apptest"
+)
+
+// newTerminal is a terminal: what its user holds, and what a program holds.
+func newTerminal(t *testing.T) (user, program *os.File) {
+	t.Helper()
+	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = user.Close() })
+	if err := unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(user.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = program.Close() })
+	return user, program
+}
+
+// echoes says that a terminal shows what is typed.
+func echoes(t *testing.T, terminal *os.File) bool {
+	t.Helper()
+	state, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state.Lflag&unix.ECHO != 0
+}
+
+// login starts stoa login on the program's end of a terminal and waits until it
+// asks for the password.
+func (p *process) login(terminal *os.File) *process {
+	p.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	l := &process{t: p.t, stdout: &apptest.Log{}, stderr: &apptest.Log{}, exited: make(chan struct{})}
+	l.cmd = exec.Command(self, "login", "ada", "--url", p.url)
+	l.cmd.Env = environment("HOME=" + p.t.TempDir())
+	l.cmd.Stdin, l.cmd.Stdout, l.cmd.Stderr = terminal, l.stdout, l.stderr
+	if err := l.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	go func() {
+		_ = l.cmd.Wait()
+		close(l.exited)
+	}()
+	p.t.Cleanup(l.kill)
+	l.eventually("a terminal without echo", func() bool {
+		return strings.Contains(l.stderr.String(), "Password:") && !echoes(p.t, terminal)
+	})
+	return l
+}
+
+func TestPasswordsAreNotShown(t *testing.T) {
+	p := serve(t, t.TempDir())
+	p.register("ada")
+	user, program := newTerminal(t)
+
+	login := p.login(program)
+	if _, err := user.WriteString("violet anchor kettle\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-login.exited
+	if !strings.Contains(login.stdout.String(), "Signed in") || !echoes(t, program) {
+		t.Errorf("stdout %q, stderr %q", login.stdout, login.stderr)
+	}
+	if _, err := program.WriteString("|"); err != nil { // so that there is something to read
+		t.Fatal(err)
+	}
+	shown := make([]byte, 1000)
+	n, err := user.Read(shown)
+	if err != nil || bytes.Contains(shown[:n], []byte("violet")) {
+		t.Errorf("shown: %q, %v", shown[:n], err)
+	}
+
+	// Interrupting it gives the terminal back as it was.
+	login = p.login(program)
+	if err := login.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	<-login.exited
+	if code := login.cmd.ProcessState.ExitCode(); code != 1 || !echoes(t, program) || !strings.Contains(login.stderr.String(), "interrupted") {
+		t.Errorf("exit code %d, stderr %q", code, login.stderr)
+	}
+}
+
+// TestAnInterruptedExecuteNamesItsExecution: it goes on, and can be found again.
+func TestAnInterruptedExecuteNamesItsExecution(t *testing.T) {
+	p := serve(t, t.TempDir())
+	token := p.register("ada")
+	p.publish(token, "ada/loop", "60s", apptest.EndlessLoop())
+	home := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := environment("HOME="+home, "STOA_URL="+p.url)
+	login := exec.CommandContext(t.Context(), self, "login", "ada")
+	login.Env, login.Stdin = settings, strings.NewReader("violet anchor kettle\n")
+	if out, err := login.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	user, program := newTerminal(t)
+	run := exec.CommandContext(t.Context(), self, "execute", "ada~loop", "--input", "{}")
+	run.Env, run.Stderr = settings, program
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	shown := &apptest.Log{}
+	go func() {
+		block := make([]byte, 1000)
+		for {
+			n, err := user.Read(block)
+			_, _ = shown.Write(block[:n])
+			if err != nil {
+				return
+			}
+		}
+	}()
+	p.eventually("the start of the execution", func() bool { return strings.Contains(shown.String(), "started") })
+	if err := run.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = run.Wait()
+	p.eventually("word of what goes on", func() bool {
+		return strings.Contains(shown.String(), "interrupted; the execution goes on as exe_")
+	})
+	if code := run.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit code %d\n%s", code, shown)
+	}
+}
