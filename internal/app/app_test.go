@@ -110,7 +110,7 @@ func TestDocumentsAreMadeFromTheCode(t *testing.T) {
 	} {
 		text, err := app.Document(kind)
 		if kind == "errors" {
-			want = "invalid_credentials"
+			want = "## agent_failed\n\nError of an execution, not retryable"
 		}
 		if err != nil || !strings.Contains(string(text), want) {
 			t.Errorf("%s: %v, %.100s", kind, err, text)

@@ -147,14 +147,18 @@ var (
 		"This installation does not execute packages of this runtime.")
 	// Interrupted: the server that executed it died, and it could not be started again safely.
 	Interrupted = fault.Define("interrupted", fault.Unavailable,
-		"The server that executed this ended unexpectedly, and it could not be started again safely. Execute it again.", fault.Retryable())
+		"The server that executed this ended unexpectedly, and it could not be started again safely. Execute it again.", fault.Retryable(),
+		fault.Outcome("Execute it again."))
 	// CanceledByUser is the error of a canceled execution.
 	CanceledByUser = fault.Define("execution_canceled", fault.Conflict,
-		"The execution was canceled.")
+		"The execution was canceled.",
+		fault.Outcome("Nothing: somebody asked for it."))
 	// ExpiredInQueue is the error of an expired execution.
 	ExpiredInQueue = fault.Define("execution_expired", fault.Unavailable,
-		"The execution did not start in time.", fault.Retryable())
+		"The execution did not start in time.", fault.Retryable(),
+		fault.Outcome("Execute it again when the queue is shorter."))
 	// PlatformFailed is the error of an execution that failed by our fault.
 	PlatformFailed = fault.Define("platform_error", fault.Internal,
-		"The execution failed by an error of the platform. It was recorded.", fault.Retryable())
+		"The execution failed by an error of the platform. It was recorded.", fault.Retryable(),
+		fault.Outcome("Execute it again; if it stays, report it with the execution's id."))
 )

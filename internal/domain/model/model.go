@@ -35,13 +35,16 @@ var (
 	// NotConfigured: no configured provider can answer for the models asked for.
 	NotConfigured = fault.Define("model_not_configured", fault.Unavailable,
 		"No language model is configured for this package. Set OPENAI_API_KEY or ANTHROPIC_API_KEY, or OPENAI_BASE_URL for a compatible server; "+
-			"STOA_DEFAULT_MODEL (provider/model) names the model of packages that name none.")
+			"STOA_DEFAULT_MODEL (provider/model) names the model of packages that name none.",
+		fault.Outcome("Configure a model, as the message says."))
 	// Unavailable: every suitable provider refused the request or failed. Fields:
 	// reason (a Class) and, when there was an answer, provider_status.
-	Unavailable = fault.Define("model_unavailable", fault.Unavailable, "The language model could not be reached or refused to answer.", fault.Retryable())
+	Unavailable = fault.Define("model_unavailable", fault.Unavailable, "The language model could not be reached or refused to answer.", fault.Retryable(),
+		fault.Outcome("Execute it again later."))
 	// Refused: the model answered, but declined or was cut off. Field: reason,
 	// "refused" or "cut_off".
-	Refused = fault.Define("model_refused", fault.Invalid, "The language model declined to answer or was cut off by its limit.")
+	Refused = fault.Define("model_refused", fault.Invalid, "The language model declined to answer or was cut off by its limit.",
+		fault.Outcome("Change the input, or ask for less."))
 )
 
 // Kind is the wire format that a provider speaks.

@@ -108,21 +108,30 @@ type Runtime interface {
 // Faults that end an execution. They appear as its error, never as an HTTP status.
 var (
 	// AgentFailed: the agent itself answered with an error.
-	AgentFailed = fault.Define("agent_failed", fault.Invalid, "The agent reported an error.")
+	AgentFailed = fault.Define("agent_failed", fault.Invalid, "The agent reported an error.",
+		fault.Outcome("Read the message, which is the agent's own; correct the input, or ask the publisher of the package."))
 	// AgentCrashed: the agent's code trapped or exited before it answered.
-	AgentCrashed = fault.Define("agent_crashed", fault.Invalid, "The agent's code stopped before it answered.")
+	AgentCrashed = fault.Define("agent_crashed", fault.Invalid, "The agent's code stopped before it answered.",
+		fault.Outcome("Report it to the publisher of the package."))
 	// AgentProtocol: the agent's messages are not agent-stdio/1.
-	AgentProtocol = fault.Define("agent_protocol_error", fault.Invalid, "The agent's messages do not follow agent-stdio/1.")
+	AgentProtocol = fault.Define("agent_protocol_error", fault.Invalid, "The agent's messages do not follow agent-stdio/1.",
+		fault.Outcome("Report it to the publisher of the package."))
 	// TimedOut: the time of the version ran out.
-	TimedOut = fault.Define("execution_timed_out", fault.Invalid, "The execution reached its time limit.")
+	TimedOut = fault.Define("execution_timed_out", fault.Invalid, "The execution reached its time limit.",
+		fault.Outcome("Give the agent less to do, or ask its publisher for a longer time-out."))
 	// MemoryExceeded: the agent asked for more memory than its limit.
-	MemoryExceeded = fault.Define("memory_exceeded", fault.Invalid, "The agent reached its memory limit.")
+	MemoryExceeded = fault.Define("memory_exceeded", fault.Invalid, "The agent reached its memory limit.",
+		fault.Outcome("Give the agent less to do, or ask its publisher for more memory."))
 	// OutputExceeded: output, events and log together are over the limit.
-	OutputExceeded = fault.Define("output_exceeded", fault.Invalid, "The agent produced more output than its limit allows.")
+	OutputExceeded = fault.Define("output_exceeded", fault.Invalid, "The agent produced more output than its limit allows.",
+		fault.Outcome("Ask the agent for less, or its publisher for a higher limit."))
 	// InvalidModule: the package's module cannot be executed.
-	InvalidModule = fault.Define("invalid_module", fault.Invalid, "The package's WebAssembly module cannot be executed here.")
+	InvalidModule = fault.Define("invalid_module", fault.Invalid, "The package's WebAssembly module cannot be executed here.",
+		fault.Outcome("Ask the publisher for a WASI preview 1 command module."))
 	// WorkerLost: the process that executed the agent ended unexpectedly.
-	WorkerLost = fault.Define("worker_lost", fault.Unavailable, "The process that executed the agent ended unexpectedly.", fault.Retryable())
+	WorkerLost = fault.Define("worker_lost", fault.Unavailable, "The process that executed the agent ended unexpectedly.", fault.Retryable(),
+		fault.Outcome("Execute it again."))
 	// InvalidOutput: the output does not match the version's output schema.
-	InvalidOutput = fault.Define("invalid_output", fault.Invalid, "The agent's output does not match its output schema.")
+	InvalidOutput = fault.Define("invalid_output", fault.Invalid, "The agent's output does not match its output schema.",
+		fault.Outcome("Report it to the publisher of the package."))
 )

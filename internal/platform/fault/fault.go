@@ -50,6 +50,9 @@ type Fault struct {
 	Retryable bool
 	// RetryAfter is how long to wait before that; 0 when unknown.
 	RetryAfter time.Duration
+	// Outcome says what to do about a fault that ends an execution: it appears as the
+	// execution's error and never as an answer's status. Empty for all others.
+	Outcome string
 	// Places names what was wrong where, for faults of a document.
 	Places []Place
 	// Fields are extra members for the answer, safe to show to the caller.
@@ -76,6 +79,10 @@ type Option func(*Fault)
 
 // Retryable marks a definition whose request may succeed unchanged later.
 func Retryable() Option { return func(f *Fault) { f.Retryable = true } }
+
+// Outcome marks a definition as the error of an execution; advice is what its
+// reader does about it.
+func Outcome(advice string) Option { return func(f *Fault) { f.Outcome = advice } }
 
 // Define adds a code to the catalogue. Code is snake_case, stable for ever and
 // unique; Detail is one sentence for people. It panics on a second definition.

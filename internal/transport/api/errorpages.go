@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"html/template"
+	"strconv"
 	"strings"
 
 	"stoa/internal/platform/fault"
@@ -31,7 +32,8 @@ var advice = map[fault.Kind]string{
 }
 
 const catalogueHead = `Every refusal is application/problem+json (RFC 9457) with a stable code. Its type is the
-address of the code's section here; detail is for people and may change, code never does.`
+address of the code's section here; detail is for people and may change, code never does. Codes marked
+"execution" are the error of an execution that did not succeed, whose request itself was answered.`
 
 // ErrorsMarkdown is the catalogue of codes as a page for the repository. It holds
 // the faults of every package that the program imports, in the order of codes.
@@ -39,13 +41,35 @@ func ErrorsMarkdown() string {
 	var b strings.Builder
 	b.WriteString("# Errors\n\n" + catalogueHead + "\n\n| code | status | retryable |\n|---|---|---|\n")
 	for _, f := range fault.All() {
-		fmt.Fprintf(&b, "| [`%s`](#%s) | %d | %s |\n", f.Code, f.Code, statusOf(f), yes(f.Retryable))
+		fmt.Fprintf(&b, "| [`%s`](#%s) | %s | %s |\n", f.Code, f.Code, statusWord(f), yes(f.Retryable))
 	}
 	for _, f := range fault.All() {
-		fmt.Fprintf(&b, "\n## %s\n\nStatus %d, %s.\n\n%s\n\n**What to do.** %s\n",
-			f.Code, statusOf(f), retryWords(f), f.Detail, advice[f.Kind])
+		fmt.Fprintf(&b, "\n## %s\n\n%s.\n\n%s\n\n**What to do.** %s\n", f.Code, facts(f), f.Detail, adviceOn(f))
 	}
 	return b.String()
+}
+
+// statusWord is a fault's status, or that it is the error of an execution.
+func statusWord(f *fault.Fault) string {
+	if f.Outcome != "" {
+		return "execution"
+	}
+	return strconv.Itoa(statusOf(f))
+}
+
+// facts is the first line about a fault.
+func facts(f *fault.Fault) string {
+	if f.Outcome != "" {
+		return "Error of an execution, " + retryWords(f)
+	}
+	return fmt.Sprintf("Status %d, %s", statusOf(f), retryWords(f))
+}
+
+func adviceOn(f *fault.Fault) string {
+	if f.Outcome != "" {
+		return f.Outcome
+	}
+	return advice[f.Kind]
 }
 
 func yes(b bool) string {
@@ -76,7 +100,7 @@ var errorsTemplate = template.Must(template.New("errors").Parse(`<!doctype html>
 <h1>Errors</h1>
 <p>{{.Head}}</p>
 {{range .Codes}}<h2 id="{{.Code}}"><a href="#{{.Code}}">{{.Code}}</a></h2>
-<p class="facts">Status {{.Status}}, {{.Retry}}.</p>
+<p class="facts">{{.Facts}}.</p>
 <p>{{.Detail}}</p>
 <p><strong>What to do.</strong> {{.Advice}}</p>
 {{end}}</main>
@@ -87,15 +111,14 @@ var errorsTemplate = template.Must(template.New("errors").Parse(`<!doctype html>
 // errorsPage is the catalogue as the page that a problem's type leads to.
 func (a *API) errorsPage() []byte {
 	type code struct {
-		Code, Retry, Detail, Advice string
-		Status                      int
+		Code, Facts, Detail, Advice string
 	}
 	page := struct {
 		Head  string
 		Codes []code
 	}{Head: catalogueHead}
 	for _, f := range fault.All() {
-		page.Codes = append(page.Codes, code{f.Code, retryWords(f), f.Detail, advice[f.Kind], statusOf(f)})
+		page.Codes = append(page.Codes, code{f.Code, facts(f), f.Detail, adviceOn(f)})
 	}
 	var b bytes.Buffer
 	if err := errorsTemplate.Execute(&b, page); err != nil {

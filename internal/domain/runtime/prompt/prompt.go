@@ -32,7 +32,8 @@ import (
 )
 
 // TooLong: the instructions with the input in them are more than a model is sent.
-var TooLong = fault.Define("prompt_too_long", fault.TooLarge, "The instructions and the input together are too long for a language model.")
+var TooLong = fault.Define("prompt_too_long", fault.TooLarge, "The instructions and the input together are too long for a language model.",
+	fault.Outcome("Send a shorter input."))
 
 // maxPrompt is the most that is sent, in bytes: about a quarter of a million
 // tokens. It also stops instructions that insert one large value many times.
