@@ -75,7 +75,7 @@ func refusal(response *http.Response) *Error {
 			http.StatusServiceUnavailable: true, http.StatusGatewayTimeout: true,
 		}
 		e = &Error{
-			Detail:    strings.TrimSpace("The server answered "+strconv.Itoa(response.StatusCode)+" "+http.StatusText(response.StatusCode)) + ".",
+			Detail:    strings.TrimSpace("the server answered " + strconv.Itoa(response.StatusCode) + " " + http.StatusText(response.StatusCode)),
 			Retryable: temporary[response.StatusCode],
 		}
 	}

@@ -138,3 +138,31 @@ func TestAServerThatDiesWhileItExecutes(t *testing.T) {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }
+
+func TestRefusalsSayWhatToDo(t *testing.T) {
+	for name, c := range map[string]struct {
+		status     int
+		kind, body string
+		says       string
+	}{
+		"too many requests": {429, "application/problem+json", `{"code":"rate_limited","detail":"Too many.","retryable":true}`, "Too many. (rate_limited); try again in 1m30s"},
+		"a failure":         {500, "application/problem+json", `{"code":"internal_error","detail":"It failed.","request_id":"req_7"}`, "the server's log has more under request req_7"},
+		"another program":   {404, "text/html", "<html>", "the server answered 404 Not Found; check the server's address (--url)"},
+		"a page":            {200, "text/html", "<html>", "not that of a Stoa server: it is no JSON; check the server's address (--url)"},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", c.kind)
+			w.Header().Set("Retry-After", "90")
+			if c.status != http.StatusTooManyRequests {
+				w.Header().Del("Retry-After")
+			}
+			w.WriteHeader(c.status)
+			fmt.Fprint(w, c.body)
+		}))
+		code, stdout, stderr := executeAt(t, server.URL, nil)
+		server.Close()
+		if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, c.says) {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q", name, code, stdout, stderr)
+		}
+	}
+}
