@@ -109,6 +109,7 @@ func (s *Service) store(ctx context.Context, p publication) (version Version, cr
 	if err != nil {
 		return Version{}, false, err
 	}
+	s.changed()
 	return version, created, nil
 }
 
@@ -144,6 +145,7 @@ func (s *Service) write(ctx context.Context, tx db.Tx, p publication, fresh Pack
 		return Version{}, false, NotYourNamespace
 	}
 	made := pkg.ID == fresh.ID
+	seen := pkg.Visibility == Public // what is private before and after, the public has not read
 	if p.visibility != Unset && p.visibility != pkg.Visibility {
 		pkg.Visibility, pkg.UpdatedAt = p.visibility, fresh.UpdatedAt
 		if err := setVisibility(ctx, tx, pkg); err != nil {
@@ -160,6 +162,11 @@ func (s *Service) write(ctx context.Context, tx db.Tx, p publication, fresh Pack
 	if err == nil {
 		if there.Digest != row.Digest {
 			return Version{}, false, VersionExists
+		}
+		if seen != (pkg.Visibility == Public) {
+			if err := raiseGeneration(ctx, tx, pkg.ID); err != nil {
+				return Version{}, false, err
+			}
 		}
 		version, err := s.assemble(pkg, there)
 		return version, false, err
@@ -187,6 +194,11 @@ func (s *Service) write(ctx context.Context, tx db.Tx, p publication, fresh Pack
 		},
 	}); err != nil {
 		return Version{}, false, err
+	}
+	if seen || pkg.Visibility == Public {
+		if err := raiseGeneration(ctx, tx, pkg.ID); err != nil {
+			return Version{}, false, err
+		}
 	}
 	version, err := s.assemble(pkg, row)
 	return version, true, err

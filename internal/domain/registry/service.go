@@ -27,6 +27,9 @@ type Deps struct {
 	ArchiveBytes int
 	// CacheBytes bounds the archives that are kept in memory; 0 means 128 MiB.
 	CacheBytes int
+	// Changed hears, after its commit, that a publish may have changed what the
+	// public reads; nil hears nothing. Other instances' publishes show in Changes only.
+	Changed func()
 }
 
 // Service publishes and finds packages. It is safe for concurrent use.
@@ -40,6 +43,7 @@ type Service struct {
 	archiveBytes int
 	checkers     checkers
 	archives     *otter.Cache[string, files]
+	changed      func()
 }
 
 // cachedSchemas is how many compiled schemas are kept; each takes some ten to
@@ -57,6 +61,9 @@ func New(deps Deps) (*Service, error) {
 	if deps.CacheBytes == 0 {
 		deps.CacheBytes = 128 << 20
 	}
+	if deps.Changed == nil {
+		deps.Changed = func() {}
+	}
 	manifests, err := newManifests(deps.CheckSpec, deps.Maximum)
 	if err != nil {
 		return nil, err
@@ -64,7 +71,7 @@ func New(deps Deps) (*Service, error) {
 	return &Service{
 		db: deps.DB, blobs: deps.Blobs, ids: deps.IDs,
 		manifests: manifests, grammar: newGrammar(), maximum: deps.Maximum, archiveBytes: deps.ArchiveBytes,
-		checkers: newCheckers(cachedSchemas),
+		checkers: newCheckers(cachedSchemas), changed: deps.Changed,
 		archives: otter.Must(&otter.Options[string, files]{
 			MaximumWeight: uint64(deps.CacheBytes),
 			Weigher: func(_ string, f files) uint32 {

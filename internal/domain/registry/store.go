@@ -103,6 +103,39 @@ func updateListing(ctx context.Context, tx db.Tx, p Package, replace bool) error
 	return nil
 }
 
+// raiseGeneration counts a change of what the public reads of the package. It is
+// the transaction's last statement: until its commit no other change is counted.
+func raiseGeneration(ctx context.Context, tx db.Tx, pkg id.Package) error {
+	generation, err := db.One(ctx, tx, scanGeneration,
+		`INSERT INTO catalog_state (readers, generation) VALUES ('public', 1)
+		ON CONFLICT (readers) DO UPDATE SET generation = catalog_state.generation + 1 RETURNING generation`)
+	if err != nil {
+		return fmt.Errorf("registry: generation: %w", err)
+	}
+	_, err = db.Exec(ctx, tx, `UPDATE packages SET generation = $2 WHERE id = $1`, pkg, generation)
+	return err
+}
+
+func scanGeneration(row db.Row) (generation int64, err error) {
+	return generation, row.Scan(&generation)
+}
+
+// readGeneration is 0 before the first change.
+func readGeneration(ctx context.Context, q db.Querier) (int64, error) {
+	generation, err := db.One(ctx, q, scanGeneration, `SELECT generation FROM catalog_state WHERE readers = 'public'`)
+	if errors.Is(err, db.NotFound) {
+		return 0, nil
+	}
+	return generation, err
+}
+
+// changedPackages reads which packages changed after a generation, at most limit.
+func changedPackages(ctx context.Context, q db.Querier, after int64, limit int) ([]id.Package, error) {
+	return db.All(ctx, q, func(row db.Row) (pkg id.Package, err error) {
+		return pkg, row.Scan(&pkg)
+	}, `SELECT id FROM packages WHERE generation > $1 ORDER BY generation LIMIT $2`, after, limit)
+}
+
 type packageLabel struct {
 	pkg         id.Package
 	kind, label string

@@ -57,6 +57,8 @@ func (w *world) actor(handle string) access.Actor {
 	}
 }
 
+func (w *world) newPackage() id.Package { return id.New[id.Package](w.ids) }
+
 func (w *world) publish(actor access.Actor, m manifest) registry.Version {
 	w.t.Helper()
 	v, created, err := w.Publish(w.t.Context(), actor, registry.PublishRequest{Manifest: m.json(), Visibility: registry.Public})
