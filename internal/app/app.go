@@ -31,6 +31,7 @@ import (
 	"stoa/internal/domain/runtime/prompt"
 	"stoa/internal/domain/runtime/wasm"
 	"stoa/internal/platform/blob"
+	"stoa/internal/platform/cache"
 	"stoa/internal/platform/db"
 	"stoa/internal/platform/events"
 	"stoa/internal/platform/id"
@@ -93,6 +94,9 @@ type App struct {
 	wasm    *wasm.Runtime
 	models  *outbound.Client
 	tls     *tls.Config // of the public listener; nil means plain HTTP
+
+	answers   *api.Answers
+	catalogue *catalogueWatch
 
 	Accounts   *account.Service
 	Registry   *registry.Service
@@ -207,6 +211,10 @@ func (a *App) build(cfg config.Config, opt Options) error {
 	}); err != nil {
 		return err
 	}
+	a.answers = cache.New(cache.Options[*middleware.Prepared]{
+		Bytes: int64(cfg.CacheBytes), Size: api.AnswerSize, TTL: answersTTL, Now: opt.Now, Counted: a.metrics.CacheLookup,
+	})
+	a.catalogue = &catalogueWatch{answers: a.answers, log: a.log}
 	maximum := registry.MaximumLimits()
 	maximum.Memory, maximum.Timeout = int64(cfg.MaxMemory), cfg.MaxTimeout
 	if a.Registry, err = registry.New(registry.Deps{
@@ -217,14 +225,20 @@ func (a *App) build(cfg config.Config, opt Options) error {
 			}
 			return nil
 		},
+		Changed: a.catalogue.published,
 	}); err != nil {
 		return err
 	}
+	a.catalogue.registry = a.Registry
 	if err := a.buildExecutions(cfg, opt, keeper, ids); err != nil {
 		return err
 	}
 	return a.buildTransport(cfg, opt, limiter, ids, secretKey)
 }
+
+// answersTTL is how long a public answer is kept at most. Changes are seen by
+// their count; this bounds what was changed in the database by hand.
+const answersTTL = 10 * time.Minute
 
 func (a *App) buildExecutions(cfg config.Config, opt Options, keeper *secret.Keeper, ids *id.Source) error {
 	executable := opt.Executable
@@ -275,7 +289,7 @@ func (a *App) buildTransport(cfg config.Config, opt Options, limiter *ratelimit.
 	})
 	face := api.New(api.Deps{
 		Accounts: a.Accounts, Registry: a.Registry, Executions: a.Executions, Anywhere: anywhere(),
-		Limits: limits, Problems: problems, Log: a.log, Now: opt.Now,
+		Answers: a.answers, Limits: limits, Problems: problems, Log: a.log, Now: opt.Now,
 		Title: cfg.APITitle, Version: cfg.APIVersion, Description: cfg.APIDescription, PublicURL: cfg.PublicURL,
 		CursorKey: secret.Derive(secretKey, "cursor/v1"),
 		MaxBody:   int64(cfg.MaxBodyBytes), MaxArchive: int64(cfg.MaxArchiveBytes),
@@ -283,7 +297,7 @@ func (a *App) buildTransport(cfg config.Config, opt Options, limiter *ratelimit.
 		Draining: a.draining.Load,
 	})
 	a.public = middleware.NewServer(middleware.Chain(face.Handler(), middleware.Config{
-		Refuse: problems.Write, Log: a.log, Now: opt.Now, IDs: ids, Limits: limits, Metrics: a.metrics,
+		Refuse: problems.Write, Log: a.log, Now: opt.Now, IDs: ids, Limits: limits, Metrics: a.metrics, Ready: face.Ready,
 		TrustedProxies: cfg.TrustedProxies, Origins: cfg.CORSOrigins, PublicHTTPS: strings.HasPrefix(cfg.PublicURL, "https://"),
 		MaxBody: max(int64(cfg.MaxBodyBytes), int64(cfg.MaxArchiveBytes)),
 	}), a.log)
@@ -328,9 +342,11 @@ func (a *App) Start(ctx context.Context) (failed <-chan error, err error) {
 	return ends, nil
 }
 
-// housekeeping deletes what has expired, now and every hour until Stop.
+// housekeeping follows the catalogue, and deletes what has expired, now and every
+// hour, until Stop.
 func (a *App) housekeeping(ctx context.Context) {
 	ctx, a.stopKeeping = context.WithCancel(context.WithoutCancel(ctx))
+	a.keeping.Go(func() { a.catalogue.follow(ctx, nil) })
 	a.keeping.Go(func() {
 		tick := time.NewTicker(time.Hour)
 		defer tick.Stop()

@@ -60,7 +60,7 @@ func TestDefaults(t *testing.T) {
 	want := config.Config{
 		APITitle: "Agent Marketplace API", APIVersion: "1.0.0", APIDescription: "Enterprise AI Agent Platform",
 		Algorithm: "HS256", AccessTokenExpireMinutes: 15, RefreshTokenExpireDays: 7,
-		DatabaseURL: config.NewSecret("sqlite://stoa-data/stoa.db"), DatabaseMaxConns: 100, Migrate: true, DataDir: "./stoa-data", Blobs: "folder",
+		DatabaseURL: config.NewSecret("sqlite://stoa-data/stoa.db"), DatabaseMaxConns: 100, Migrate: true, DataDir: "./stoa-data", Blobs: "folder", CacheBytes: 128 << 20,
 		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", MaxBodyBytes: 1 << 20, DrainTimeout: 20 * time.Second,
 		RateLimitRequests: 1000, RateLimitWindow: 3600, MaxArchiveBytes: 16 << 20, Samples: true,
 		ExecutionSlots: max(8, 4*runtime.GOMAXPROCS(0)), QueueTimeout: 10 * time.Minute, QueueLimit: 1000, MaxMemory: 256 << 20, MaxTimeout: 15 * time.Minute,
@@ -82,7 +82,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"STOA_LISTEN=:80", "STOA_ADMIN_LISTEN=off", "STOA_DATA_DIR=/var/lib/stoa", "STOA_PUBLIC_URL=https://stoa.example.com/base/",
 		"STOA_TLS_CERT_FILE="+cert, "STOA_TLS_KEY_FILE="+key, "STOA_TRUSTED_PROXIES= 10.1.2.3/8 , fd00::/8, 192.0.2.1,", "STOA_SAMPLES=off", "STOA_MIGRATE=off", "STOA_MIGRATE_DATABASE_URL=postgresql://owner:pw@db/stoa",
 		"STOA_ENCRYPTION_KEY="+otherKey, "STOA_CORS_ORIGINS=https://a.example, http://localhost:3000", "STOA_MAX_BODY_BYTES=2MiB", "STOA_MAX_ARCHIVE_BYTES=1048576",
-		"STOA_DRAIN_TIMEOUT=0s", "STOA_LOG_LEVEL=warn", "STOA_DATABASE_MAX_CONNS=20", "STOA_BLOBS=folder", "STOA_EXECUTION_SLOTS=3", "STOA_QUEUE_TIMEOUT=90s",
+		"STOA_DRAIN_TIMEOUT=0s", "STOA_LOG_LEVEL=warn", "STOA_DATABASE_MAX_CONNS=20", "STOA_BLOBS=folder", "STOA_CACHE_BYTES=8MiB", "STOA_EXECUTION_SLOTS=3", "STOA_QUEUE_TIMEOUT=90s",
 		"STOA_QUEUE_LIMIT=5", "STOA_MAX_MEMORY=1 GiB", "STOA_MAX_TIMEOUT=1h", "STOA_DEFAULT_MODEL=openai/gpt-5-mini", "STOA_ALLOW_LOOPBACK_EGRESS=0",
 	)
 	want := config.Config{
@@ -94,7 +94,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		TrustedProxies:     config.Prefixes{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("192.0.2.1/32")},
 		MigrateDatabaseURL: config.NewSecret("postgres://owner:pw@db/stoa"), EncryptionKey: config.NewSecret(otherKey),
 		CORSOrigins: []string{"https://a.example", "http://localhost:3000"}, MaxBodyBytes: 2 << 20, MaxArchiveBytes: 1 << 20,
-		LogLevel: slog.LevelWarn, DatabaseMaxConns: 20, Blobs: "folder", ExecutionSlots: 3, QueueTimeout: 90 * time.Second,
+		LogLevel: slog.LevelWarn, DatabaseMaxConns: 20, Blobs: "folder", CacheBytes: 8 << 20, ExecutionSlots: 3, QueueTimeout: 90 * time.Second,
 		QueueLimit: 5, MaxMemory: 1 << 30, MaxTimeout: time.Hour, DefaultModel: "openai/gpt-5-mini",
 	}
 	if !reflect.DeepEqual(c, want) {

@@ -109,7 +109,7 @@ func (s *Service) store(ctx context.Context, p publication) (version Version, cr
 	if err != nil {
 		return Version{}, false, err
 	}
-	s.changed()
+	s.changed(ctx)
 	return version, created, nil
 }
 

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"math"
 
 	"github.com/maypok86/otter/v2"
@@ -27,9 +28,10 @@ type Deps struct {
 	ArchiveBytes int
 	// CacheBytes bounds the archives that are kept in memory; 0 means 128 MiB.
 	CacheBytes int
-	// Changed hears, after its commit, that a publish may have changed what the
-	// public reads; nil hears nothing. Other instances' publishes show in Changes only.
-	Changed func()
+	// Changed hears, after its commit and before Publish returns, that the publish
+	// may have changed what the public reads; nil hears nothing. Other instances'
+	// publishes show in Changes only.
+	Changed func(ctx context.Context)
 }
 
 // Service publishes and finds packages. It is safe for concurrent use.
@@ -43,7 +45,7 @@ type Service struct {
 	archiveBytes int
 	checkers     checkers
 	archives     *otter.Cache[string, files]
-	changed      func()
+	changed      func(context.Context)
 }
 
 // cachedSchemas is how many compiled schemas are kept; each takes some ten to
@@ -62,7 +64,7 @@ func New(deps Deps) (*Service, error) {
 		deps.CacheBytes = 128 << 20
 	}
 	if deps.Changed == nil {
-		deps.Changed = func() {}
+		deps.Changed = func(context.Context) {}
 	}
 	manifests, err := newManifests(deps.CheckSpec, deps.Maximum)
 	if err != nil {

@@ -29,6 +29,7 @@ type Metrics struct {
 	queued     prometheus.Gauge
 	limited    *prometheus.CounterVec
 	panics     prometheus.Counter
+	lookups    map[string]prometheus.Counter
 
 	operations, states, runtimes, scopes names
 }
@@ -60,12 +61,19 @@ func NewMetrics(version, revision string) *Metrics {
 			Name: "stoa_panics_total", Help: "Panics that were caught.",
 		}),
 	}
+	lookups := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "stoa_cache_lookups_total", Help: "Looks for a public answer that is kept: hit in this process, shared by another instance, or miss.",
+	}, []string{"result"})
+	m.lookups = map[string]prometheus.Counter{}
+	for _, result := range []string{"hit", "shared", "miss"} {
+		m.lookups[result] = lookups.WithLabelValues(result)
+	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "stoa_build_info", Help: "Always 1; its labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.durations, m.inFlight, m.executions, m.queued, m.limited, m.panics, build,
+	m.registry.MustRegister(m.requests, m.durations, m.inFlight, m.executions, m.queued, m.limited, m.panics, lookups, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -111,6 +119,9 @@ func (m *Metrics) SetQueued(n int) { m.queued.Set(float64(n)) }
 func (m *Metrics) RateLimited(scope string) {
 	m.limited.WithLabelValues(m.scopes.bounded(scope)).Inc()
 }
+
+// CacheLookup counts a look for a kept answer: "hit", "shared" or "miss".
+func (m *Metrics) CacheLookup(result string) { m.lookups[result].Inc() }
 
 // Panicked counts a panic that was caught.
 func (m *Metrics) Panicked() { m.panics.Inc() }

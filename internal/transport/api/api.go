@@ -54,7 +54,9 @@ type Deps struct {
 	// for the document.
 	Anywhere []*fault.Fault
 
-	Limits Limiter
+	// Answers keeps public answers ready.
+	Answers *Answers
+	Limits  Limiter
 	// Problems writes refusals; nil means one of PublicURL and Log.
 	Problems *Problems
 	Log      *slog.Logger
@@ -83,6 +85,7 @@ type API struct {
 	mux        *http.ServeMux
 	huma       huma.API
 	operations []operation
+	shared     []string // where the paths of operations whose answers are kept begin
 	health     *health
 	document   []byte
 }
@@ -119,7 +122,7 @@ func newFrame(deps Deps) *API {
 	return a
 }
 
-// Handler serves the API. Wrap it with middleware.Chain.
+// Handler serves the API. Wrap it with middleware.Chain, and Ready before the rest.
 func (a *API) Handler() http.Handler { return http.HandlerFunc(a.serve) }
 
 // OpenAPI is the document: OpenAPI 3.1, indented, the same bytes for the same code.

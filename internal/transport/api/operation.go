@@ -79,8 +79,9 @@ type operation struct {
 	Success int
 
 	// Shared says that the answer to a request without a credential is the same
-	// for everyone. It is then public and revalidated by its ETag; every other
-	// answer is private and never stored.
+	// for everyone, whatever its headers say. It is then public, revalidated by its
+	// ETag and kept ready until the catalogue changes, or only the package that the
+	// handler names with dependsOn; every other answer is private and never stored.
 	Shared bool
 
 	// MaxBody is the most bytes of body, in whatever form; 0 means the
@@ -200,6 +201,9 @@ func register[In, Out any](a *API, op operation, handler func(context.Context, a
 	_, hasBody := reflect.TypeFor[In]().FieldByName("Body")
 	a.documentFaults(&documented, op, hasBody)
 	a.operations = append(a.operations, op)
+	if op.Shared {
+		a.share(op)
+	}
 
 	huma.Register(a.huma, documented, func(ctx context.Context, in *In) (*Out, error) {
 		c := callOf(ctx)
@@ -258,6 +262,9 @@ func (a *API) admit(op *operation) func(huma.Context, func(huma.Context)) {
 		}
 		if op.Shared {
 			w.Header().Add("Vary", "Authorization")
+			if m := makingOf(ctx); m != nil {
+				m.operation = op.ID
+			}
 		}
 		if err := checkQuery(r); err != nil {
 			fail(err)

@@ -244,6 +244,7 @@ var getPackage = operation{
 
 func (a *API) getPackage(ctx context.Context, actor access.Actor, in *PackagePath) (*body[packageDetail], error) {
 	p, v, err := a.Registry.Get(ctx, actor, in.Package)
+	dependsOn(ctx, p.ID)
 	return respond(detailOf(p, v), err)
 }
 
@@ -265,6 +266,7 @@ func (a *API) listVersions(ctx context.Context, actor access.Actor, in *listVers
 		return nil, err
 	}
 	p, found, next, err := a.Registry.Versions(ctx, actor, in.Package, after, in.Limit)
+	dependsOn(ctx, p.ID)
 	cursor := ""
 	if err == nil && next != nil {
 		cursor, err = newCursor(ctx, *next)

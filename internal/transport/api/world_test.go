@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"stoa/internal/domain/access"
+	"stoa/internal/platform/cache"
 	"stoa/internal/platform/fault"
 	"stoa/internal/platform/id"
 	"stoa/internal/platform/money"
@@ -302,10 +303,14 @@ func (w *world) behindTheChain(requests int) {
 		Window: time.Hour, Refuse: refuse, Metrics: metrics,
 	})
 	w.api.Limits = limits
+	w.api.Answers = cache.New(cache.Options[*middleware.Prepared]{
+		Bytes: 1 << 20, Size: AnswerSize, TTL: time.Minute, Now: now, Counted: metrics.CacheLookup,
+	})
+	w.api.Answers.Advance(1, nil, false)
 	w.server.Close()
 	w.server = httptest.NewUnstartedServer(nil)
 	w.server.Config = middleware.NewServer(middleware.Chain(w.api.Handler(), middleware.Config{
-		Refuse: refuse, Log: log, Now: now, IDs: id.NewSource(now, nil), Limits: limits, Metrics: metrics, MaxBody: 1 << 20,
+		Refuse: refuse, Log: log, Now: now, IDs: id.NewSource(now, nil), Limits: limits, Metrics: metrics, MaxBody: 1 << 20, Ready: w.api.Ready,
 	}), log)
 	w.server.Start()
 	w.Cleanup(w.server.Close)

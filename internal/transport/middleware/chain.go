@@ -39,6 +39,8 @@ type Config struct {
 	Origins []string
 	// PublicHTTPS says that the public URL is https, so HSTS is sent.
 	PublicHTTPS bool
+	// Ready answers what is ready to be sent and hands on the rest; nil hands on all.
+	Ready func(next http.Handler) http.Handler
 	// MaxBody is the most bytes of any body, whatever an operation allows.
 	MaxBody int64
 }
@@ -53,6 +55,7 @@ type Config struct {
 //	Guard           methods, address, header count: before anything is spent
 //	CORS            answers preflights; a browser may read refusals below
 //	RateLimit       before authentication
+//	Ready           sends what is kept with its tag and encodings
 //	ETag            tags what is really sent, so every encoding has its own
 //	Compress        public answers only
 //	BodyLimit       the outer bound; operations have their own below it
@@ -60,6 +63,9 @@ func Chain(handler http.Handler, c Config) http.Handler {
 	handler = BodyLimit(c.MaxBody)(handler)
 	handler = Compress(handler)
 	handler = ETag(handler)
+	if c.Ready != nil {
+		handler = c.Ready(handler)
+	}
 	handler = c.Limits.Handler(handler)
 	handler = CORS(c.Origins)(handler)
 	handler = Guard(c.Refuse)(handler)
