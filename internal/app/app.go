@@ -86,14 +86,15 @@ type Options struct {
 
 // App is the program, built.
 type App struct {
-	cfg     config.Config
-	log     *slog.Logger
-	metrics *telemetry.Metrics
-	db      *db.DB
-	lock    *os.File
-	wasm    *wasm.Runtime
-	models  *outbound.Client
-	tls     *tls.Config // of the public listener; nil means plain HTTP
+	cfg      config.Config
+	log      *slog.Logger
+	requests *telemetry.RequestLog
+	metrics  *telemetry.Metrics
+	db       *db.DB
+	lock     *os.File
+	wasm     *wasm.Runtime
+	models   *outbound.Client
+	tls      *tls.Config // of the public listener; nil means plain HTTP
 
 	answers   *api.Answers
 	catalogue *catalogueWatch
@@ -118,7 +119,10 @@ func New(ctx context.Context, cfg config.Config, log io.Writer, opt Options) (_ 
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	a := &App{cfg: cfg, log: telemetry.New(log, cfg.LogLevel), metrics: telemetry.NewMetrics(Version(), revision())}
+	log = telemetry.Synchronized(log)
+	a := &App{
+		cfg: cfg, log: telemetry.New(log, cfg.LogLevel), requests: telemetry.NewRequestLog(log, cfg.LogLevel), metrics: telemetry.NewMetrics(Version(), revision()),
+	}
 	defer func() {
 		if err != nil {
 			a.close()
@@ -297,7 +301,7 @@ func (a *App) buildTransport(cfg config.Config, opt Options, limiter *ratelimit.
 		Draining: a.draining.Load,
 	})
 	a.public = middleware.NewServer(middleware.Chain(face.Handler(), middleware.Config{
-		Refuse: problems.Write, Log: a.log, Now: opt.Now, IDs: ids, Limits: limits, Metrics: a.metrics, Ready: face.Ready,
+		Refuse: problems.Write, Log: a.log, Requests: a.requests, Now: opt.Now, IDs: ids, Limits: limits, Metrics: a.metrics, Ready: face.Ready,
 		TrustedProxies: cfg.TrustedProxies, Origins: cfg.CORSOrigins, PublicHTTPS: strings.HasPrefix(cfg.PublicURL, "https://"),
 		MaxBody: max(int64(cfg.MaxBodyBytes), int64(cfg.MaxArchiveBytes)),
 	}), a.log)
@@ -370,6 +374,9 @@ func (a *App) URL() string {
 	}
 	return "http://" + a.address.String()
 }
+
+// Handler answers requests as the public listener does.
+func (a *App) Handler() http.Handler { return a.public.Handler }
 
 // AdminURL is the address of metrics and profiles, or "".
 func (a *App) AdminURL() string {

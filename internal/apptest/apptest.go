@@ -44,7 +44,7 @@ var Quick = execution.Timing{
 
 // Server is a running program with a client for its API.
 type Server struct {
-	t   *testing.T
+	t   testing.TB
 	App *app.App
 	// URL is the address of the API.
 	URL string
@@ -83,7 +83,7 @@ func Each(t *testing.T, settings map[string]string, test func(t *testing.T, s *S
 }
 
 // Start starts a server on a database until the test ends.
-func Start(t *testing.T, address string, settings map[string]string) *Server {
+func Start(t testing.TB, address string, settings map[string]string) *Server {
 	t.Helper()
 	folder := t.TempDir()
 	environment := map[string]string{
@@ -127,7 +127,7 @@ type Answer struct {
 }
 
 // JSON decodes the body into an object.
-func (a Answer) JSON(t *testing.T) map[string]any {
+func (a Answer) JSON(t testing.TB) map[string]any {
 	t.Helper()
 	var v map[string]any
 	if err := json.Unmarshal(a.Body, &v); err != nil {

@@ -14,47 +14,42 @@ type Trace struct {
 	Sampled bool
 }
 
-// request is what the context carries.
-type request struct {
-	id    string
-	trace Trace
+// Request is what every log line that is written with a request's context says.
+type Request struct {
+	ID    string
+	Trace Trace
 }
 
-type contextKey struct{}
+// RequestKey is the key of the *Request that a context carries.
+type RequestKey struct{}
 
-// WithRequest gives the context a request's id and the trace of its traceparent
-// header; a header that is missing or malformed leaves the trace empty. Every
-// log line written with the context carries them.
-func WithRequest(ctx context.Context, id, traceparent string) context.Context {
-	trace, _ := ParseTraceparent(traceparent)
-	return context.WithValue(ctx, contextKey{}, request{id: id, trace: trace})
+// WithRequest gives the context a request. A context of the caller's own kind may
+// carry one too, under RequestKey.
+func WithRequest(ctx context.Context, r Request) context.Context {
+	return context.WithValue(ctx, RequestKey{}, &r)
 }
 
-// RequestID is the id given to WithRequest, or "".
-func RequestID(ctx context.Context) string {
-	r, _ := ctx.Value(contextKey{}).(request)
-	return r.id
-}
-
-// TraceOf is the trace given to WithRequest; its ID is "" when there is none.
-func TraceOf(ctx context.Context) Trace {
-	r, _ := ctx.Value(contextKey{}).(request)
-	return r.trace
+// RequestOf is the request that the context carries; the zero one when there is none.
+func RequestOf(ctx context.Context) Request {
+	if r, ok := ctx.Value(RequestKey{}).(*Request); ok {
+		return *r
+	}
+	return Request{}
 }
 
 func requestAttrs(ctx context.Context) []slog.Attr {
-	r, ok := ctx.Value(contextKey{}).(request)
-	if !ok {
+	r := RequestOf(ctx)
+	if r.ID == "" {
 		return nil
 	}
-	attrs := []slog.Attr{slog.String("request_id", r.id)}
-	if r.trace.ID != "" {
-		attrs = append(attrs, slog.String("trace_id", r.trace.ID), slog.String("span_id", r.trace.Span))
+	attrs := []slog.Attr{slog.String("request_id", r.ID)}
+	if r.Trace.ID != "" {
+		attrs = append(attrs, slog.String("trace_id", r.Trace.ID), slog.String("span_id", r.Trace.Span))
 	}
 	return attrs
 }
 
-// ParseTraceparent reads a traceparent header. Of versions after 00, which it
+// ParseTraceparent reads a traceparent header; one that is malformed is none. Of versions after 00, which it
 // does not know, it reads the part that stays the same, as the standard asks.
 func ParseTraceparent(header string) (Trace, bool) {
 	version, rest, ok := strings.Cut(header, "-")

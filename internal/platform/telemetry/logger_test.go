@@ -63,8 +63,13 @@ func TestLevel(t *testing.T) {
 	}
 }
 
+// request is one with the trace of traceparent.
+func request() telemetry.Request {
+	return telemetry.Request{ID: "req_1", Trace: telemetry.Trace{ID: traceparent[3:35], Span: traceparent[36:52], Sampled: true}}
+}
+
 func TestLinesCarryTheRequest(t *testing.T) {
-	ctx := telemetry.WithRequest(t.Context(), "req_1", traceparent)
+	ctx := telemetry.WithRequest(t.Context(), request())
 	for name, log := range map[string]func(*slog.Logger){
 		"plain":       func(l *slog.Logger) { l.InfoContext(ctx, "m", "a", 1) },
 		"with":        func(l *slog.Logger) { l.With("a", 1).InfoContext(ctx, "m") },
@@ -81,7 +86,7 @@ func TestLinesCarryTheRequest(t *testing.T) {
 			t.Errorf("%s: %v", name, m)
 		}
 	}
-	if telemetry.RequestID(ctx) != "req_1" || telemetry.TraceOf(ctx) != (telemetry.Trace{ID: traceparent[3:35], Span: traceparent[36:52], Sampled: true}) {
+	if telemetry.RequestOf(ctx) != request() {
 		t.Error("the context does not give back what was put in")
 	}
 }
@@ -91,18 +96,18 @@ func TestLinesWithoutARequestOrTrace(t *testing.T) {
 	if _, has := m["request_id"]; has {
 		t.Errorf("line = %v", m)
 	}
-	ctx := telemetry.WithRequest(context.Background(), "req_2", "nonsense")
+	ctx := telemetry.WithRequest(context.Background(), telemetry.Request{ID: "req_2"})
 	m = line(t, func(l *slog.Logger) { l.InfoContext(ctx, "m") })
-	if _, has := m["trace_id"]; has || m["request_id"] != "req_2" || telemetry.TraceOf(ctx).ID != "" {
+	if _, has := m["trace_id"]; has || m["request_id"] != "req_2" {
 		t.Errorf("line = %v", m)
 	}
-	if telemetry.RequestID(t.Context()) != "" {
-		t.Error("a context without a request has an id")
+	if telemetry.RequestOf(t.Context()) != (telemetry.Request{}) {
+		t.Error("a context without a request has one")
 	}
 }
 
 func TestLoggersOfOneDoNotShareAttributes(t *testing.T) {
-	ctx := telemetry.WithRequest(t.Context(), "req_1", "")
+	ctx := telemetry.WithRequest(t.Context(), telemetry.Request{ID: "req_1"})
 	for _, side := range []string{"left", "right"} {
 		m := line(t, func(l *slog.Logger) {
 			l = l.With("a", 1).WithGroup("g").With("b", 2)
@@ -237,7 +242,7 @@ func FuzzLogLine(f *testing.F) {
 
 func BenchmarkLog(b *testing.B) {
 	logger := telemetry.New(discard{}, slog.LevelInfo)
-	ctx := telemetry.WithRequest(b.Context(), "req_1", traceparent)
+	ctx := telemetry.WithRequest(b.Context(), request())
 	b.ReportAllocs()
 	for b.Loop() {
 		logger.InfoContext(ctx, "request", "method", "GET", "path", "/api/v1/packages", "status", 200, "took_ms", 3)

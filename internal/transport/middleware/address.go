@@ -8,8 +8,6 @@ import (
 	"strings"
 )
 
-type addressKey struct{}
-
 // ClientAddress finds out whose request it is. X-Forwarded-For counts only as far
 // as trusted proxies have written it: the address is the rightmost one that is
 // no trusted proxy. Every other header that claims an address is ignored.
@@ -17,8 +15,9 @@ func ClientAddress(trusted []netip.Prefix) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			peer, _ := netip.ParseAddrPort(r.RemoteAddr) // none on a Unix socket: the zero address
-			client := forwarded(peer.Addr(), r.Header.Values("X-Forwarded-For"), trusted)
-			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), addressKey{}, client)))
+			v, r := enter(r)
+			v.address = forwarded(peer.Addr(), r.Header["X-Forwarded-For"], trusted)
+			next.ServeHTTP(w, r)
 		})
 	}
 }
@@ -26,14 +25,19 @@ func ClientAddress(trusted []netip.Prefix) func(http.Handler) http.Handler {
 // AddressOf is the client's address that ClientAddress found; the zero Addr when
 // there is none.
 func AddressOf(ctx context.Context) netip.Addr {
-	addr, _ := ctx.Value(addressKey{}).(netip.Addr)
-	return addr
+	if v := visitOf(ctx); v != nil {
+		return v.address
+	}
+	return netip.Addr{}
 }
 
 // forwarded walks from the peer backwards through the proxies. An entry that is no
 // address ends the walk at the proxy that wrote it.
 func forwarded(peer netip.Addr, headers []string, trusted []netip.Prefix) netip.Addr {
 	client := plainAddr(peer)
+	if len(headers) == 0 {
+		return client
+	}
 	entries := strings.Split(strings.Join(headers, ","), ",")
 	for _, entry := range slices.Backward(entries) {
 		if !isTrusted(client, trusted) {

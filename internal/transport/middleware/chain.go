@@ -24,6 +24,8 @@ type Refuse func(w http.ResponseWriter, r *http.Request, err error)
 type Config struct {
 	Refuse Refuse
 	Log    *slog.Logger
+	// Requests has a line for every answer.
+	Requests *telemetry.RequestLog
 	// Now is the clock of durations in the log.
 	Now func() time.Time
 	// IDs makes request ids.
@@ -70,7 +72,7 @@ func Chain(handler http.Handler, c Config) http.Handler {
 	handler = CORS(c.Origins)(handler)
 	handler = Guard(c.Refuse)(handler)
 	handler = Recover(c.Refuse, c.Log, c.Metrics)(handler)
-	handler = AccessLog(c.Log, c.Now, c.Metrics)(handler)
+	handler = AccessLog(c.Requests, c.Now, c.Metrics)(handler)
 	handler = SecurityHeaders(c.PublicHTTPS)(handler)
 	handler = ClientAddress(c.TrustedProxies)(handler)
 	return RequestID(c.IDs)(handler)

@@ -57,8 +57,8 @@ func Guard(refuse Refuse) func(http.Handler) http.Handler {
 			case count > maxHeaders:
 				refuse(w, r, TooManyHeaders.With("limit", maxHeaders))
 			default:
-				r.Header.Del("Upgrade")
-				r.Header.Del("HTTP2-Settings")
+				delete(r.Header, "Upgrade")
+				delete(r.Header, "Http2-Settings")
 				next.ServeHTTP(w, r)
 			}
 		})

@@ -7,19 +7,25 @@ import "net/http"
 // unless a handler says that it is public. HSTS is sent where TLS is in use, and
 // not for subdomains: those may be somebody else's.
 func SecurityHeaders(publicHTTPS bool) func(http.Handler) http.Handler {
+	strictest := map[string][]string{ // in their canonical spelling: they go into the header as they are
+		"Content-Security-Policy":      {"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"},
+		"X-Content-Type-Options":       {"nosniff"},
+		"X-Frame-Options":              {"DENY"},
+		"Referrer-Policy":              {"no-referrer"},
+		"Permissions-Policy":           {"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"},
+		"Cross-Origin-Opener-Policy":   {"same-origin"},
+		"Cross-Origin-Resource-Policy": {"same-origin"},
+		"Cache-Control":                {"private, no-store"},
+	}
+	transport := []string{"max-age=31536000"}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			h := w.Header()
-			h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
-			h.Set("X-Content-Type-Options", "nosniff")
-			h.Set("X-Frame-Options", "DENY")
-			h.Set("Referrer-Policy", "no-referrer")
-			h.Set("Permissions-Policy", "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()")
-			h.Set("Cross-Origin-Opener-Policy", "same-origin")
-			h.Set("Cross-Origin-Resource-Policy", "same-origin")
-			h.Set("Cache-Control", "private, no-store")
+			for name, value := range strictest {
+				h[name] = value
+			}
 			if publicHTTPS || r.TLS != nil {
-				h.Set("Strict-Transport-Security", "max-age=31536000")
+				h["Strict-Transport-Security"] = transport
 			}
 			next.ServeHTTP(w, r)
 		})

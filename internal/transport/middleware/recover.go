@@ -15,7 +15,11 @@ import (
 func Recover(refuse Refuse, log *slog.Logger, metrics *telemetry.Metrics) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			rec := &recorder{ResponseWriter: w}
+			v, r := enter(r)
+			if w != http.ResponseWriter(&v.answer) { // nobody above records
+				v.answer.ResponseWriter = w
+				w = &v.answer
+			}
 			defer func() {
 				cause := recover()
 				if cause == nil {
@@ -26,12 +30,12 @@ func Recover(refuse Refuse, log *slog.Logger, metrics *telemetry.Metrics) func(h
 				}
 				metrics.Panicked()
 				log.ErrorContext(r.Context(), "panic", "cause", fmt.Sprint(cause), "stack", string(debug.Stack()))
-				if rec.status != 0 {
+				if v.answer.status != 0 {
 					panic(http.ErrAbortHandler)
 				}
 				refuse(w, r, InternalError) // logged above
 			}()
-			next.ServeHTTP(rec, r)
+			next.ServeHTTP(w, r)
 		})
 	}
 }

@@ -15,13 +15,17 @@ const maxRequestID = 128
 func RequestID(ids *id.Source) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			request := r.Header.Get("X-Request-Id")
-			if !plainToken(request) || len(r.Header.Values("X-Request-Id")) > 1 {
-				request = id.New[id.Request](ids).String()
+			v, r := enter(r)
+			if given := r.Header["X-Request-Id"]; len(given) == 1 && plainToken(given[0]) {
+				v.request.ID = given[0]
+			} else {
+				v.request.ID = id.New[id.Request](ids).String()
 			}
-			w.Header().Set("X-Request-Id", request)
-			ctx := telemetry.WithRequest(r.Context(), request, r.Header.Get("traceparent"))
-			next.ServeHTTP(w, r.WithContext(ctx))
+			if parent := r.Header["Traceparent"]; len(parent) > 0 {
+				v.request.Trace, _ = telemetry.ParseTraceparent(parent[0])
+			}
+			w.Header()["X-Request-Id"] = []string{v.request.ID}
+			next.ServeHTTP(w, r)
 		})
 	}
 }

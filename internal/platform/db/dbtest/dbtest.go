@@ -99,7 +99,7 @@ func migrate(address string) error {
 }
 
 // SQLite makes a migrated SQLite database in the test's folder.
-func SQLite(t *testing.T) string {
+func SQLite(t testing.TB) string {
 	t.Helper()
 	content, err := sqliteTemplate()
 	if err != nil {
