@@ -82,12 +82,16 @@ type Options struct {
 	WorkerArgs []string
 	// HashCost is the price of a password hash; zero means the usual one.
 	HashCost account.Cost
+	// LogDelay is how long the lines of requests are gathered in the log; 0 means
+	// the usual tenth of a second, less than 0 not at all.
+	LogDelay time.Duration
 }
 
 // App is the program, built.
 type App struct {
 	cfg      config.Config
 	log      *slog.Logger
+	out      *telemetry.Output
 	requests *telemetry.RequestLog
 	metrics  *telemetry.Metrics
 	db       *db.DB
@@ -119,9 +123,12 @@ func New(ctx context.Context, cfg config.Config, log io.Writer, opt Options) (_ 
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	log = telemetry.Synchronized(log)
+	if opt.LogDelay == 0 {
+		opt.LogDelay = 100 * time.Millisecond
+	}
+	out := telemetry.NewOutput(log, max(opt.LogDelay, 0))
 	a := &App{
-		cfg: cfg, log: telemetry.New(log, cfg.LogLevel), requests: telemetry.NewRequestLog(log, cfg.LogLevel), metrics: telemetry.NewMetrics(Version(), revision()),
+		cfg: cfg, out: out, log: telemetry.New(out, cfg.LogLevel), requests: telemetry.NewRequestLog(out, cfg.LogLevel), metrics: telemetry.NewMetrics(Version(), revision()),
 	}
 	defer func() {
 		if err != nil {
@@ -429,4 +436,5 @@ func (a *App) close() {
 	if a.lock != nil {
 		_ = a.lock.Close()
 	}
+	a.out.Flush()
 }

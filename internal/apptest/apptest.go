@@ -102,7 +102,7 @@ func Start(t testing.TB, address string, settings map[string]string) *Server {
 	}
 	s := &Server{t: t, Log: &Log{}, Folder: folder}
 	s.App, err = app.New(t.Context(), cfg, s.Log, app.Options{
-		Timing: Quick, HashCost: account.Cost{MemoryKiB: 64, Iterations: 1},
+		Timing: Quick, HashCost: account.Cost{MemoryKiB: 64, Iterations: 1}, LogDelay: -1,
 	})
 	if err != nil {
 		t.Fatal(err)

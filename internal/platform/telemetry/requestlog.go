@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net/netip"
 	"strconv"
@@ -10,35 +9,20 @@ import (
 	"time"
 )
 
-// Synchronized makes a writer that several may use: each Write is whole.
-func Synchronized(w io.Writer) io.Writer { return &synchronized{w: w} }
-
-type synchronized struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (s *synchronized) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.w.Write(p)
-}
-
 // RequestLog writes a line for every answered request, in the form of the lines of
 // New. It is apart from the logger because there is one for each request: the
 // members are known, and all but the path are safe as they are, so that it costs
 // a tenth of a general record.
 type RequestLog struct {
-	w     io.Writer
+	out   *Output
 	level slog.Level
 	lines sync.Pool
 	redactor
 }
 
-// NewRequestLog makes a RequestLog that writes to w, which must be Synchronized
-// with whoever else writes there, what is at least at level.
-func NewRequestLog(w io.Writer, level slog.Level) *RequestLog {
-	return &RequestLog{w: w, level: level, redactor: *newRedactor(), lines: sync.Pool{New: func() any { return new([512]byte) }}}
+// NewRequestLog makes a RequestLog that writes what is at least at level.
+func NewRequestLog(out *Output, level slog.Level) *RequestLog {
+	return &RequestLog{out: out, level: level, redactor: *newRedactor(), lines: sync.Pool{New: func() any { return new([512]byte) }}}
 }
 
 // Answered is what is logged of a request.
@@ -104,5 +88,5 @@ func (l *RequestLog) Write(a *Answered) {
 			b = append(append(append(b, member.name...), member.value...), '"')
 		}
 	}
-	_, _ = l.w.Write(append(b, "}\n"...)) // a log that cannot be written cannot say so
+	l.out.gather(append(b, "}\n"...))
 }

@@ -25,7 +25,7 @@ func logged(level slog.Level, change func(*telemetry.Answered)) string {
 	var out bytes.Buffer
 	a := answered()
 	change(&a)
-	telemetry.NewRequestLog(telemetry.Synchronized(&out), level).Write(&a)
+	telemetry.NewRequestLog(telemetry.NewOutput(&out, 0), level).Write(&a)
 	return out.String()
 }
 
@@ -75,11 +75,69 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("full") }
 
 func TestALogThatCannotBeWrittenStopsNothing(t *testing.T) {
 	a := answered()
-	telemetry.NewRequestLog(telemetry.Synchronized(brokenWriter{}), slog.LevelInfo).Write(&a)
+	telemetry.NewRequestLog(telemetry.NewOutput(brokenWriter{}, 0), slog.LevelInfo).Write(&a)
+}
+
+// writes is a writer that hands on what each Write was given.
+type writes chan string
+
+func (w writes) Write(p []byte) (int, error) {
+	w <- string(p)
+	return len(p), nil
+}
+
+func TestRequestLinesAreGatheredInTheirOrder(t *testing.T) {
+	w := make(writes, 100)
+	out := telemetry.NewOutput(w, time.Hour)
+	requests, log := telemetry.NewRequestLog(out, slog.LevelInfo), telemetry.New(out, slog.LevelInfo)
+	a := answered()
+	requests.Write(&a)
+	requests.Write(&a)
+	if len(w) != 0 {
+		t.Fatalf("written at once: %s", <-w)
+	}
+	log.Info("something else")
+	if first := <-w; strings.Count(first, "\n") != 2 || !strings.Contains(first, "get-package") {
+		t.Errorf("first %s", first)
+	}
+	if second := <-w; !strings.Contains(second, "something else") {
+		t.Errorf("second %s", second)
+	}
+	requests.Write(&a)
+	out.Flush()
+	if third := <-w; strings.Count(third, "\n") != 1 {
+		t.Errorf("third %s", third)
+	}
+	out.Flush()
+	if len(w) != 0 {
+		t.Errorf("nothing was written as %q", <-w)
+	}
+	lines := 0
+	for range 1000 { // more than is gathered
+		requests.Write(&a)
+		for len(w) > 0 {
+			lines += strings.Count(<-w, "\n")
+		}
+	}
+	if lines < 900 || lines == 1000 {
+		t.Errorf("%d of 1000 lines are written before their time", lines)
+	}
+}
+
+func TestRequestLinesAreWrittenInTime(t *testing.T) {
+	w := make(writes, 1)
+	requests := telemetry.NewRequestLog(telemetry.NewOutput(w, time.Millisecond), slog.LevelInfo)
+	a := answered()
+	for range 3 {
+		requests.Write(&a)
+		if got := <-w; !strings.Contains(got, "get-package") {
+			t.Errorf("%q", got)
+		}
+	}
 }
 
 func BenchmarkRequestLog(b *testing.B) {
-	log, a := telemetry.NewRequestLog(discard{}, slog.LevelInfo), answered()
+	log, a := telemetry.NewRequestLog(telemetry.NewOutput(discard{}, time.Second), slog.LevelInfo), answered()
 	b.ReportAllocs()
 	for b.Loop() {
 		log.Write(&a)

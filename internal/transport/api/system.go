@@ -110,6 +110,7 @@ func (a *API) getRoot(w http.ResponseWriter, r *http.Request) {
 func (a *API) docsPage(page []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Cache-Control", "public, no-cache")
+		middleware.PageHeaders(w.Header())
 		w.Header().Set("Content-Security-Policy", docsPolicy)
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = w.Write(page) // the client may be gone

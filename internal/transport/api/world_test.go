@@ -310,7 +310,7 @@ func (w *world) behindTheChain(requests int) {
 	w.server.Close()
 	w.server = httptest.NewUnstartedServer(nil)
 	w.server.Config = middleware.NewServer(middleware.Chain(w.api.Handler(), middleware.Config{
-		Refuse: refuse, Log: log, Requests: telemetry.NewRequestLog(w.log, slog.LevelInfo), Now: now, IDs: id.NewSource(now, nil), Limits: limits, Metrics: metrics, MaxBody: 1 << 20, Ready: w.api.Ready,
+		Refuse: refuse, Log: log, Requests: telemetry.NewRequestLog(telemetry.NewOutput(w.log, 0), slog.LevelInfo), Now: now, IDs: id.NewSource(now, nil), Limits: limits, Metrics: metrics, MaxBody: 1 << 20, Ready: w.api.Ready,
 	}), log)
 	w.server.Start()
 	w.Cleanup(w.server.Close)

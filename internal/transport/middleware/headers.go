@@ -3,7 +3,7 @@ package middleware
 import "net/http"
 
 // SecurityHeaders puts the strictest headers on every answer, before anything is
-// decided: a page that needs less sets its own. Nothing is stored by caches
+// decided: a page that needs less sets its own, and adds PageHeaders. Nothing is stored by caches
 // unless a handler says that it is public. HSTS is sent where TLS is in use, and
 // not for subdomains: those may be somebody else's.
 func SecurityHeaders(publicHTTPS bool) func(http.Handler) http.Handler {
@@ -12,8 +12,6 @@ func SecurityHeaders(publicHTTPS bool) func(http.Handler) http.Handler {
 		"X-Content-Type-Options":       {"nosniff"},
 		"X-Frame-Options":              {"DENY"},
 		"Referrer-Policy":              {"no-referrer"},
-		"Permissions-Policy":           {"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"},
-		"Cross-Origin-Opener-Policy":   {"same-origin"},
 		"Cross-Origin-Resource-Policy": {"same-origin"},
 		"Cache-Control":                {"private, no-store"},
 	}
@@ -30,4 +28,11 @@ func SecurityHeaders(publicHTTPS bool) func(http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		})
 	}
+}
+
+// PageHeaders are those that say something about documents only: what a page may
+// use, and who may hold on to its window. Before JSON they would be dead weight.
+func PageHeaders(h http.Header) {
+	h.Set("Permissions-Policy", "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 }

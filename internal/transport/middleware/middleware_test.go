@@ -129,18 +129,22 @@ func TestA219SecurityHeaders(t *testing.T) {
 	for _, got := range []answer{w.send("GET", "/"), w.send("TRACE", "/")} {
 		for name, part := range map[string]string{
 			"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
-			"Referrer-Policy": "no-referrer", "Permissions-Policy": "camera=()", "Cross-Origin-Opener-Policy": "same-origin",
+			"Referrer-Policy": "no-referrer",
 			"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "private, no-store",
 		} {
 			if !strings.Contains(got.Header.Get(name), part) {
 				t.Errorf("%s = %q", name, got.Header.Get(name))
 			}
 		}
-		for _, name := range []string{"Server", "X-Powered-By", "Strict-Transport-Security"} {
+		for _, name := range []string{"Server", "X-Powered-By", "Strict-Transport-Security", "Permissions-Policy"} {
 			if got.Header.Get(name) != "" {
 				t.Errorf("%s = %q", name, got.Header.Get(name))
 			}
 		}
+	}
+	page := newWorld(t, func(w http.ResponseWriter, r *http.Request) { middleware.PageHeaders(w.Header()); ok(w, r) }).send("GET", "/")
+	if page.Header.Get("Permissions-Policy") == "" || page.Header.Get("Cross-Origin-Opener-Policy") != "same-origin" {
+		t.Errorf("a page: %v", page.Header)
 	}
 	secure := newWorld(t, ok, func(c *middleware.Config, _ *middleware.LimitsConfig) { c.PublicHTTPS = true })
 	if got := secure.send("GET", "/").Header.Get("Strict-Transport-Security"); !strings.Contains(got, "max-age=31536000") {

@@ -90,7 +90,7 @@ func newStopped(t *testing.T, handler http.HandlerFunc, changes ...func(*middlew
 		Limiter: ratelimit.New(ratelimit.Options{Now: now}), Requests: 1000, ActorRequests: 10_000, Window: time.Hour, Refuse: refuse, Metrics: w.metrics,
 	}
 	config := middleware.Config{
-		Refuse: refuse, Log: log, Requests: telemetry.NewRequestLog(w.log, slog.LevelInfo), Now: now, IDs: id.NewSource(now, nil), MaxBody: 1 << 20,
+		Refuse: refuse, Log: log, Requests: telemetry.NewRequestLog(telemetry.NewOutput(w.log, 0), slog.LevelInfo), Now: now, IDs: id.NewSource(now, nil), MaxBody: 1 << 20,
 		Metrics: w.metrics,
 	}
 	for _, change := range changes {
