@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
-	"reflect"
 	"strings"
 	"time"
 
@@ -36,36 +35,47 @@ var docsAssets = map[string]string{
 	"swagger-ui-bundle.js.gz": "text/javascript; charset=utf-8",
 	"init.js":                 "text/javascript; charset=utf-8",
 	"page.css":                "text/css; charset=utf-8",
-	"favicon.png":             "image/png",
+	"favicon.svg":             "image/svg+xml",
+}
+
+// The probes. They take no credential, and whatever query comes along.
+var (
+	getHealth = operation{
+		ID: "get-health", Path: "/health", Summary: "Get the health of the service",
+		Description: "What the instance stands on, looked at within the last second. Degraded is 200, unhealthy 503. Not counted by rate limits.",
+		Answers: []shown{
+			{Title: "Healthy", Value: sampleHealth(healthy)},
+			{Status: http.StatusServiceUnavailable, Title: "The database is away", Value: sampleHealth(unhealthy)},
+		},
+	}
+	getAlive = operation{
+		ID: "get-livez", Path: "/livez", Summary: "Is this instance alive?",
+		Description: "200 as long as the process answers; it looks at nothing else. Restart the instance when it does not answer.",
+		Answers:     []shown{{Title: "Alive", Value: instanceState{"alive"}}},
+	}
+	getReady = operation{
+		ID: "get-readyz", Path: "/readyz", Summary: "Does this instance take requests?",
+		Description: "503 while the instance is unhealthy, and from the moment that it begins to stop. Send requests elsewhere meanwhile.",
+		Answers: []shown{
+			{Title: "Ready", Value: instanceState{"ready"}},
+			{Status: http.StatusServiceUnavailable, Title: "About to stop", Value: instanceState{"draining"}},
+		},
+	}
+)
+
+func sampleHealth(state string) HealthReport {
+	return HealthReport{
+		Status: state, Timestamp: sampleTime, Version: "1.0.0", Uptime: 86400,
+		Checks: map[string]CheckReport{"database": {Status: state, DurationMS: 1}, "jobs": {Status: healthy}},
+	}
 }
 
 // registerSystem adds what is not a resource: health, the document and its
-// pages. These take no credential, and whatever query a probe sends along.
+// pages.
 func (a *API) registerSystem() {
-	report := func(t reflect.Type, statuses ...string) map[string]*huma.Response {
-		schema := a.huma.OpenAPI().Components.Schemas.Schema(t, true, t.Name())
-		responses := map[string]*huma.Response{}
-		for _, status := range statuses {
-			responses[status] = &huma.Response{
-				Description: map[string]string{"200": "OK", "503": "Service Unavailable"}[status],
-				Content:     map[string]*huma.MediaType{jsonType: {Schema: schema}},
-			}
-		}
-		return responses
-	}
-	a.system(huma.Operation{
-		OperationID: "get-health", Path: "/health", Summary: "Get the health of the service",
-		Description: "Degraded is 200, unhealthy 503. Not counted by rate limits.",
-		Responses:   report(reflect.TypeFor[HealthReport](), "200", "503"),
-	}, a.getHealth)
-	a.system(huma.Operation{
-		OperationID: "get-livez", Path: "/livez", Summary: "Is this instance alive?",
-		Responses: report(reflect.TypeFor[instanceState](), "200"),
-	}, a.getAlive)
-	a.system(huma.Operation{
-		OperationID: "get-readyz", Path: "/readyz", Summary: "Does this instance take requests?",
-		Responses: report(reflect.TypeFor[instanceState](), "200", "503"),
-	}, a.getReady)
+	a.system(getHealth, a.getHealth)
+	a.system(getAlive, a.getAlive)
+	a.system(getReady, a.getReady)
 
 	a.plain("get-root", "/{$}", a.getRoot)
 	a.plain("get-openapi", "/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
@@ -73,18 +83,37 @@ func (a *API) registerSystem() {
 		w.Header().Set("Content-Type", jsonType)
 		_, _ = w.Write(a.document) // the client may be gone
 	})
-	a.plain("get-docs", "/docs", a.docsPage(readDocs("index.html")))
-	a.plain("get-error-docs", "/docs/errors", a.docsPage(a.errorsPage()))
+	index := readDocs("index.html")
+	a.plain("get-docs", "/docs", func(w http.ResponseWriter, _ *http.Request) { writePage(w, htmlType, index) })
+	a.plain("get-error-docs", errorsPath, func(w http.ResponseWriter, _ *http.Request) { writePage(w, htmlType, a.errorPages.catalogue) })
+	a.plain("get-error-docs", errorsPath+".md", func(w http.ResponseWriter, _ *http.Request) {
+		writePage(w, "text/markdown; charset=utf-8", a.errorPages.markdown)
+	})
+	a.plain("get-error-docs", errorsPath+"/{code}", func(w http.ResponseWriter, r *http.Request) {
+		page, ok := a.errorPages.codes[r.PathValue("code")]
+		if !ok {
+			a.problems.Write(w, r, NotFound)
+			return
+		}
+		writePage(w, htmlType, page)
+	})
 	for name, kind := range docsAssets {
 		a.plain("get-docs-asset", "/docs/"+strings.TrimSuffix(name, ".gz"), newAsset(name, kind).serve)
 	}
 }
 
 // system adds a plain handler with a place in the document.
-func (a *API) system(op huma.Operation, handler http.HandlerFunc) {
-	op.Method, op.Tags = http.MethodGet, []string{"System"}
-	a.huma.OpenAPI().AddOperation(&op)
-	a.plain(op.OperationID, op.Path, handler)
+func (a *API) system(op operation, handler http.HandlerFunc) {
+	documented := &huma.Operation{
+		OperationID: op.ID, Method: http.MethodGet, Path: op.Path, Tags: []string{systemTag},
+		Summary: op.Summary, Description: op.Description, Responses: map[string]*huma.Response{},
+	}
+	for _, answer := range op.Answers {
+		a.showAnswer(&op, answer, documented)
+	}
+	a.refusesWith(documented, faults{InternalError, middleware.URLTooLong, middleware.TooManyHeaders})
+	a.huma.OpenAPI().AddOperation(documented)
+	a.plain(op.ID, op.Path, handler)
 }
 
 // plain adds a handler for GET and HEAD.
@@ -107,13 +136,14 @@ func (a *API) getRoot(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (a *API) docsPage(page []byte) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Cache-Control", "public, no-cache")
-		w.Header().Set("Content-Security-Policy", docsPolicy)
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(page) // the client may be gone
-	}
+const htmlType = "text/html; charset=utf-8"
+
+// writePage answers with a page of the documentation.
+func writePage(w http.ResponseWriter, kind string, page []byte) {
+	w.Header().Set("Cache-Control", "public, no-cache")
+	w.Header().Set("Content-Security-Policy", docsPolicy)
+	w.Header().Set("Content-Type", kind)
+	_, _ = w.Write(page) // the client may be gone
 }
 
 func readDocs(name string) []byte {
@@ -187,17 +217,42 @@ func (a *API) renderDocument() []byte {
 	if err != nil {
 		panic(fmt.Sprintf("api: the document does not encode: %v", err)) // made of our own declarations
 	}
-	paths := document["paths"].(map[string]any)
+	for _, item := range document["paths"].(map[string]any) {
+		for _, op := range item.(map[string]any) {
+			if op := op.(map[string]any); op["security"] == nil {
+				op["security"] = []any{} // said, so that nobody takes it for forgotten
+			}
+		}
+	}
 	for _, op := range a.operations {
 		if op.Raw == "" {
 			continue
 		}
-		at := paths[op.Path].(map[string]any)[strings.ToLower(op.Method)].(map[string]any)
+		at := document["paths"].(map[string]any)[op.Path].(map[string]any)[strings.ToLower(op.Method)].(map[string]any)
 		at["requestBody"].(map[string]any)["required"] = true // JSON may be missing here, but not both
 	}
+	withoutHints(document["components"].(map[string]any)["schemas"])
 	out, err = json.MarshalIndent(document, "", "  ")
 	if err != nil {
 		panic(fmt.Sprintf("api: the document does not encode: %v", err)) // was decoded above
 	}
 	return append(out, '\n')
+}
+
+// withoutHints drops from schemas what is the framework's own and no keyword of
+// JSON Schema: the words for a pattern in its messages.
+func withoutHints(schema any) {
+	switch s := schema.(type) {
+	case map[string]any:
+		if _, ok := s["patternDescription"].(string); ok {
+			delete(s, "patternDescription")
+		}
+		for _, member := range s {
+			withoutHints(member)
+		}
+	case []any:
+		for _, item := range s {
+			withoutHints(item)
+		}
+	}
 }
