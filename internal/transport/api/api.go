@@ -86,6 +86,7 @@ type API struct {
 	health     *health
 	document   []byte
 	refusals   map[string][]string // ids of the operations that may answer a code
+	literals   []any               // examples of the document, which keep the order of their members
 	errorPages errorPages
 }
 

@@ -1,10 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,7 +110,7 @@ func (a *API) show(op *operation, documented *huma.Operation) {
 	}
 	if op.Request != nil {
 		showParameters(reflect.ValueOf(op.Request), documented.Parameters)
-		showBody(op, documented)
+		a.showBody(op, documented)
 	}
 	for _, answer := range op.Answers {
 		a.showAnswer(op, answer, documented)
@@ -161,12 +163,12 @@ func showParameters(in reflect.Value, parameters []*huma.Param) {
 }
 
 // showBody shows the input's body in JSON, and in the form that is taken beside it.
-func showBody(op *operation, documented *huma.Operation) {
+func (a *API) showBody(op *operation, documented *huma.Operation) {
 	field := reflect.ValueOf(op.Request).FieldByName("Body")
 	if !field.IsValid() || field.IsZero() {
 		return
 	}
-	documented.RequestBody.Content[jsonType].Example = field.Interface()
+	documented.RequestBody.Content[jsonType].Example = a.literal(field.Interface())
 	if op.Form == nil {
 		return
 	}
@@ -219,7 +221,7 @@ func (a *API) showAnswer(op *operation, answer shown, documented *huma.Operation
 	if media.Examples == nil {
 		media.Examples = map[string]*huma.Example{}
 	}
-	media.Examples[exampleName(answer.Title)] = &huma.Example{Summary: answer.Title, Value: value}
+	media.Examples[exampleName(answer.Title)] = &huma.Example{Summary: answer.Title, Value: a.literal(value)}
 	for name, example := range answer.Headers {
 		document(response, name, example)
 	}
@@ -258,6 +260,37 @@ func encodeAll(op *operation, events []sent) string {
 		b.Write(text)
 	}
 	return b.String()
+}
+
+// literal keeps an example for the document and returns what stands for it until
+// withLiterals puts it in.
+func (a *API) literal(v any) string {
+	a.literals = append(a.literals, v)
+	return fmt.Sprintf("{literal %d}", len(a.literals)-1)
+}
+
+var literalMark = regexp.MustCompile(`(?m)^( *)(.*)"\{literal (\d+)\}"`)
+
+// withLiterals puts the examples into the encoded document. There a member has the
+// place that its type gives it, as in an answer, and not that of the alphabet.
+func (a *API) withLiterals(document []byte) []byte {
+	return literalMark.ReplaceAllFunc(document, func(line []byte) []byte {
+		parts := literalMark.FindSubmatch(line)
+		number, err := strconv.Atoi(string(parts[3]))
+		var b bytes.Buffer
+		b.Write(parts[1])
+		b.Write(parts[2])
+		if err == nil {
+			var encoded bytes.Buffer
+			if err = jsonFormat.Marshal(&encoded, a.literals[number]); err == nil {
+				err = json.Indent(&b, bytes.TrimSpace(encoded.Bytes()), string(parts[1]), "  ")
+			}
+		}
+		if err != nil {
+			panic(fmt.Sprintf("api: an example does not encode: %v", err)) // made of our own declarations
+		}
+		return b.Bytes()
+	})
 }
 
 // exampleName is a title as the name of an example in the document.

@@ -351,7 +351,7 @@ func (a *API) refusesWith(documented *huma.Operation, all faults) {
 		}
 		a.refusals[f.Code] = append(a.refusals[f.Code], documented.OperationID)
 		if media := response.Content[problemType]; media != nil {
-			media.Examples[f.Code] = &huma.Example{Summary: f.Detail, Value: a.problems.example(f)}
+			media.Examples[f.Code] = &huma.Example{Summary: f.Detail, Value: a.literal(a.problems.example(f))}
 		}
 	}
 }

@@ -207,7 +207,8 @@ func takesGzip(accept string) bool {
 }
 
 // renderDocument writes the OpenAPI document. It goes through a generic form, so
-// that members are sorted and the same code gives the same bytes.
+// that members are sorted and the same code gives the same bytes. Examples keep the
+// order that their members have in an answer.
 func (a *API) renderDocument() []byte {
 	out, err := json.Marshal(a.huma.OpenAPI())
 	var document map[string]any
@@ -231,27 +232,27 @@ func (a *API) renderDocument() []byte {
 		at := document["paths"].(map[string]any)[op.Path].(map[string]any)[strings.ToLower(op.Method)].(map[string]any)
 		at["requestBody"].(map[string]any)["required"] = true // JSON may be missing here, but not both
 	}
-	withoutHints(document["components"].(map[string]any)["schemas"])
+	withoutHints(document)
 	out, err = json.MarshalIndent(document, "", "  ")
 	if err != nil {
 		panic(fmt.Sprintf("api: the document does not encode: %v", err)) // was decoded above
 	}
-	return append(out, '\n')
+	return append(a.withLiterals(out), '\n')
 }
 
 // withoutHints drops from schemas what is the framework's own and no keyword of
 // JSON Schema: the words for a pattern in its messages.
-func withoutHints(schema any) {
-	switch s := schema.(type) {
+func withoutHints(part any) {
+	switch p := part.(type) {
 	case map[string]any:
-		if _, ok := s["patternDescription"].(string); ok {
-			delete(s, "patternDescription")
+		if _, ok := p["patternDescription"].(string); ok {
+			delete(p, "patternDescription")
 		}
-		for _, member := range s {
+		for _, member := range p {
 			withoutHints(member)
 		}
 	case []any:
-		for _, item := range s {
+		for _, item := range p {
 			withoutHints(item)
 		}
 	}
