@@ -116,7 +116,7 @@ ci-long: ## The same with long fuzzing, and everything under the race detector
 	@$(MAKE) ci FUZZ_SECONDS=1200 FUZZ_API_EXAMPLES=100 FUZZ_API_SECONDS=600 RACE=./...
 
 clean: ## Remove what was built; the server's data in stoa-data stays
-	rm -rf bin coverage tools/node/node_modules tools/python/venv examples/agents/dist/*.tar.gz
+	rm -rf bin coverage tools/node/node_modules tools/node/runtime-* tools/python/venv examples/agents/dist/*.tar.gz
 
 hooks: ## Install the git hook that lints and verifies before each commit
 	@if command -v pre-commit >/dev/null; then \
