@@ -1,7 +1,8 @@
 # Everything that is done with this repository. `make help` lists it; CI runs the same targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build agents test test-embedded race browser lint verify generate bench cover fuzz ci ci-long clean hooks
+.PHONY: help run build agents test test-embedded race browser guides lint lint-openapi verify generate bench cover fuzz fuzz-api \
+	ci ci-long clean hooks
 MAKEFLAGS += --no-print-directory
 
 # One set of flags for every go command, so that build, run, test and lint share the build
@@ -40,6 +41,10 @@ COVERAGE := 90
 # Seconds, shared by all fuzz tests.
 FUZZ_SECONDS := 60
 
+# Made-up requests for each operation of the API, and the seconds that it goes on with others.
+FUZZ_API_EXAMPLES := 20
+FUZZ_API_SECONDS := 0
+
 # Each benchmark's length: a time, or 1x for once.
 BENCH_TIME := 1s
 
@@ -71,8 +76,14 @@ race: agents ## Run the tests of concurrent packages with the race detector
 browser: agents ## Run the browser tests in Chromium, which is found, or installed on Debian as root
 	scripts/with-browser $(TEST) -tags browser -run Browser $$(scripts/packages-with '^//go:build browser')
 
+guides: agents ## Execute every code block of docs/guides; Node and Python are found, or installed on Debian as root
+	scripts/with-python scripts/with-node $(TEST) -tags guides -run Guides ./cmd/stoa
+
 lint: bin/golangci-lint ## Check the code's rules; .golangci.yml gives the reason of each
 	bin/golangci-lint run
+
+lint-openapi: ## Check openapi.json with a linter; .redocly.yaml gives the reason of each rule that differs
+	scripts/with-node redocly lint --config .redocly.yaml openapi.json
 
 bin/golangci-lint: tools/go.mod
 	$(COMPILE) go build -C tools -ldflags '-s -w' -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
@@ -95,14 +106,17 @@ cover: agents ## Run all tests and fail when less than 90 % of the code is cover
 fuzz: agents ## Run every fuzz test, FUZZ_SECONDS=60 in all
 	scripts/fuzz $(FUZZ_SECONDS)
 
+fuzz-api: build ## Send a server what openapi.json allows and forbids; FUZZ_API_SECONDS=600 goes on
+	scripts/with-python scripts/fuzz-api $(FUZZ_API_EXAMPLES) $(FUZZ_API_SECONDS)
+
 ci: ## All that CI checks; cover is its test run
-	@scripts/with-servers scripts/steps lint verify build race browser fuzz bench cover BENCH_TIME=1x
+	@scripts/with-servers scripts/steps lint lint-openapi verify build guides fuzz-api race browser fuzz bench cover BENCH_TIME=1x
 
 ci-long: ## The same with long fuzzing, and everything under the race detector
-	@$(MAKE) ci FUZZ_SECONDS=1200 RACE=./...
+	@$(MAKE) ci FUZZ_SECONDS=1200 FUZZ_API_EXAMPLES=100 FUZZ_API_SECONDS=600 RACE=./...
 
 clean: ## Remove what was built; the server's data in stoa-data stays
-	rm -rf bin coverage examples/agents/dist/*.tar.gz
+	rm -rf bin coverage tools/node/node_modules tools/node/runtime-* tools/python/venv examples/agents/dist/*.tar.gz
 
 hooks: ## Install the git hook that lints and verifies before each commit
 	@if command -v pre-commit >/dev/null; then \

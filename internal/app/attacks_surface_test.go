@@ -92,7 +92,7 @@ func checkManners(t *testing.T, label string, answer apptest.Answer) {
 	}
 	if header.Get("Content-Type") != "application/problem+json" || problem.Status != answer.Status || problem.Code == "" ||
 		problem.RequestID != header.Get("X-Request-Id") || problem.Title == "" || problem.Detail == "" || problem.Retryable == nil ||
-		!strings.HasSuffix(problem.Type, "#"+problem.Code) {
+		!strings.HasSuffix(problem.Type, "/docs/errors/"+problem.Code) {
 		t.Errorf("%s: %d %s %s", label, answer.Status, header.Get("Content-Type"), answer.Body)
 	}
 	if all := string(answer.Body) + fmt.Sprint(header); strings.Contains(all, canary) || strings.Contains(all, stray) {

@@ -88,6 +88,9 @@ type API struct {
 	shared     []string // where the paths of operations whose answers are kept begin
 	health     *health
 	document   []byte
+	refusals   map[string][]string // ids of the operations that may answer a code
+	literals   []any               // examples of the document, which keep the order of their members
+	errorPages errorPages
 }
 
 // New builds the API: every route is registered here.
@@ -98,8 +101,15 @@ func New(deps Deps) *API {
 	a.registerPackages()
 	a.registerExecutions()
 	a.registerSystem()
-	a.document = a.renderDocument()
+	a.render()
 	return a
+}
+
+// render makes what is written of all operations: the document and the pages of
+// errors.
+func (a *API) render() {
+	a.document = a.renderDocument()
+	a.errorPages = a.renderErrors()
 }
 
 // newFrame is an API without routes.
@@ -117,7 +127,7 @@ func newFrame(deps Deps) *API {
 	if deps.MaxArchive == 0 {
 		deps.MaxArchive = defaultMaxArchive
 	}
-	a := &API{Deps: deps, problems: deps.Problems, mux: http.NewServeMux(), health: newHealth(deps)}
+	a := &API{Deps: deps, problems: deps.Problems, mux: http.NewServeMux(), health: newHealth(deps), refusals: map[string][]string{}}
 	a.huma = humago.New(a.mux, a.config())
 	return a
 }

@@ -2,127 +2,151 @@ package api
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"html/template"
-	"strconv"
-	"strings"
+	"net/http"
+	"slices"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"stoa/internal/platform/fault"
 )
 
-// advice says what a caller does about a kind of fault.
-var advice = map[fault.Kind]string{
-	fault.Internal:             "Try again later; if it stays, report it with the request id.",
-	fault.Malformed:            "Correct the request; errors says where it cannot be parsed.",
-	fault.Unauthenticated:      "Sign in, or refresh the access token, and send it in the Authorization header.",
-	fault.PaymentRequired:      "Add credit to the organization, or lower the cost of the request.",
-	fault.Forbidden:            "Ask an owner of the organization for a role that allows this.",
-	fault.NotFound:             "Check the address and the organization that you act for.",
-	fault.MethodNotAllowed:     "Use a method of the Allow header.",
-	fault.NotAcceptable:        "Ask for a representation that exists.",
-	fault.Conflict:             "Read the current state, then decide again.",
-	fault.Gone:                 "Forget this object; it does not come back.",
-	fault.TooLarge:             "Send less; limit says how much is accepted.",
-	fault.UnsupportedMedia:     "Send one of the types in supported.",
-	fault.Invalid:              "Correct the places that errors names.",
-	fault.PreconditionRequired: "Send the object's ETag in If-Match.",
-	fault.TooManyRequests:      "Wait as long as Retry-After says.",
-	fault.Unavailable:          "Wait as long as Retry-After says, then send the same request again.",
-	fault.HeaderTooLarge:       "Send fewer or shorter header fields.",
+// errorsPath is where the catalogue of codes is. A code's own page is below it.
+const errorsPath = "/docs/errors"
+
+// errorPages are the pages about errors, in memory.
+type errorPages struct {
+	catalogue []byte
+	codes     map[string][]byte
+	markdown  []byte
 }
 
-const catalogueHead = `Every refusal is application/problem+json (RFC 9457) with a stable code. Its type is the
-address of the code's section here; detail is for people and may change, code never does. Codes marked
-"execution" are the error of an execution that did not succeed, whose request itself was answered.`
+// errorPage is what the page of one code says.
+type errorPage struct {
+	Code, Title, Status, StatusText, Retryable, Detail, Advice string
 
-// ErrorsMarkdown is the catalogue of codes as a page for the repository. It holds
-// the faults of every package that the program imports, in the order of codes.
-func ErrorsMarkdown() string {
-	var b strings.Builder
-	b.WriteString("# Errors\n\n" + catalogueHead + "\n\n| code | status | retryable |\n|---|---|---|\n")
+	Outcome    bool   // the error of an execution, and never an answer's
+	Example    string // an answer with the code, or an execution's error
+	Everywhere bool   // every operation that is no probe may answer it
+	Operations []documentedLink
+}
+
+// documentedLink leads to an operation in the interactive documentation.
+type documentedLink struct{ ID, Summary, Anchor string }
+
+// renderErrors makes the pages of the codes that the program knows.
+func (a *API) renderErrors() errorPages {
+	pages := errorPages{codes: map[string][]byte{}, markdown: []byte(ErrorsMarkdown())}
+	links := a.documentedLinks()
+	var all []errorPage
 	for _, f := range fault.All() {
-		fmt.Fprintf(&b, "| [`%s`](#%s) | %s | %s |\n", f.Code, f.Code, statusWord(f), yes(f.Retryable))
+		page := errorPage{
+			Code: f.Code, Title: title(f.Code), Status: statusWord(f), StatusText: http.StatusText(statusOf(f)), Retryable: yes(f.Retryable),
+			Detail: f.Detail, Advice: adviceOn(f), Outcome: f.Outcome != "", Example: a.exampleOf(f),
+		}
+		for _, operation := range slices.Sorted(slices.Values(a.refusals[f.Code])) {
+			page.Operations = append(page.Operations, links[operation])
+		}
+		page.Everywhere = len(page.Operations) >= len(a.operations)
+		pages.codes[f.Code] = renderPage("code", page)
+		all = append(all, page)
 	}
-	for _, f := range fault.All() {
-		fmt.Fprintf(&b, "\n## %s\n\n%s.\n\n%s\n\n**What to do.** %s\n", f.Code, facts(f), f.Detail, adviceOn(f))
-	}
-	return b.String()
+	pages.catalogue = renderPage("catalogue", map[string]any{"Head": catalogueHead, "Codes": all})
+	return pages
 }
 
-// statusWord is a fault's status, or that it is the error of an execution.
-func statusWord(f *fault.Fault) string {
+// documentedLinks are the operations of the document, by id.
+func (a *API) documentedLinks() map[string]documentedLink {
+	links := map[string]documentedLink{}
+	for _, item := range a.huma.OpenAPI().Paths {
+		for _, op := range []*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete} {
+			if op == nil {
+				continue
+			}
+			tag := "default"
+			if len(op.Tags) > 0 {
+				tag = op.Tags[0]
+			}
+			links[op.OperationID] = documentedLink{op.OperationID, op.Summary, "/docs#/" + tag + "/" + op.OperationID}
+		}
+	}
+	return links
+}
+
+// exampleOf is how a fault looks to a caller.
+func (a *API) exampleOf(f *fault.Fault) string {
+	var example any
 	if f.Outcome != "" {
-		return "execution"
+		example = map[string]any{"error": map[string]any{"code": f.Code, "message": f.Detail, "retryable": f.Retryable}}
+	} else {
+		problem := a.problems.example(f)
+		problem.RequestID = sampleRequest.String()
+		example = problem
 	}
-	return strconv.Itoa(statusOf(f))
+	out, err := json.MarshalIndent(example, "", "  ")
+	if err != nil {
+		panic(fmt.Sprintf("api: the example of %s does not encode: %v", f.Code, err)) // strings and numbers always encode
+	}
+	return string(out)
 }
 
-// facts is the first line about a fault.
-func facts(f *fault.Fault) string {
-	if f.Outcome != "" {
-		return "Error of an execution, " + retryWords(f)
-	}
-	return fmt.Sprintf("Status %d, %s", statusOf(f), retryWords(f))
-}
-
-func adviceOn(f *fault.Fault) string {
-	if f.Outcome != "" {
-		return f.Outcome
-	}
-	return advice[f.Kind]
-}
-
-func yes(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
-}
-
-func retryWords(f *fault.Fault) string {
-	if f.Retryable {
-		return "retryable"
-	}
-	return "not retryable as it is"
-}
-
-var errorsTemplate = template.Must(template.New("errors").Parse(`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Errors</title>
-<link rel="icon" type="image/png" href="/docs/favicon.png">
-<link rel="stylesheet" href="/docs/page.css">
-</head>
-<body>
-<main class="catalogue">
-<h1>Errors</h1>
-<p>{{.Head}}</p>
-{{range .Codes}}<h2 id="{{.Code}}"><a href="#{{.Code}}">{{.Code}}</a></h2>
-<p class="facts">{{.Facts}}.</p>
-<p>{{.Detail}}</p>
-<p><strong>What to do.</strong> {{.Advice}}</p>
-{{end}}</main>
-</body>
-</html>
-`))
-
-// errorsPage is the catalogue as the page that a problem's type leads to.
-func (a *API) errorsPage() []byte {
-	type code struct {
-		Code, Facts, Detail, Advice string
-	}
-	page := struct {
-		Head  string
-		Codes []code
-	}{Head: catalogueHead}
-	for _, f := range fault.All() {
-		page.Codes = append(page.Codes, code{f.Code, facts(f), f.Detail, adviceOn(f)})
-	}
+func renderPage(name string, data any) []byte {
 	var b bytes.Buffer
-	if err := errorsTemplate.Execute(&b, page); err != nil {
+	if err := errorsTemplate.ExecuteTemplate(&b, name, data); err != nil {
 		panic(fmt.Sprintf("api: the page of errors does not render: %v", err)) // made of our own sentences
 	}
 	return b.Bytes()
 }
+
+var errorsTemplate = template.Must(template.New("").Parse(`{{define "head"}}<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{.}}</title>
+<link rel="icon" type="image/svg+xml" href="/docs/favicon.svg">
+<link rel="stylesheet" href="/docs/page.css">
+</head>
+<body class="plain">
+<header class="bar"><a class="mark" href="/docs">Stoa</a><nav><a href="/docs">API</a><a href="/docs/errors">Errors</a><a href="/openapi.json">OpenAPI</a></nav></header>
+{{end}}
+{{define "catalogue"}}{{template "head" "Errors"}}<main>
+<h1>Errors</h1>
+<p>{{.Head}} The same list is there <a href="/docs/errors.md">as Markdown</a>.</p>
+<div class="wide"><table>
+<thead><tr><th>Code</th><th>Status</th><th>Retryable</th><th>Meaning</th></tr></thead>
+<tbody>
+{{range .Codes}}<tr id="{{.Code}}"><td><a href="/docs/errors/{{.Code}}"><code>{{.Code}}</code></a></td><td>{{.Status}}</td><td>{{.Retryable}}</td><td>{{.Detail}}</td></tr>
+{{end}}</tbody>
+</table></div>
+</main>
+</body>
+</html>
+{{end}}
+{{define "code"}}{{template "head" .Title}}<main>
+<p class="trail"><a href="/docs/errors">Errors</a></p>
+<h1>{{.Title}}</h1>
+<dl>
+<dt>Code</dt><dd><code>{{.Code}}</code></dd>
+<dt>Status</dt><dd>{{if .Outcome}}none: the error of an execution, whose request itself was answered{{else}}{{.Status}} {{.StatusText}}{{end}}</dd>
+<dt>Retryable</dt><dd>{{.Retryable}}</dd>
+</dl>
+<h2>What it means</h2>
+<p>{{.Detail}}</p>
+<h2>What to do</h2>
+<p>{{.Advice}}</p>
+<h2>{{if .Outcome}}In the execution{{else}}The answer{{end}}</h2>
+<pre><code>{{.Example}}</code></pre>
+<h2>Where it comes from</h2>
+{{if .Outcome}}<p>The execution's <code>error</code>, wherever an execution is shown.</p>
+{{else if .Everywhere}}<p>Every operation may answer this.</p>
+{{else if not .Operations}}<p>No operation of this API in particular.</p>
+{{else}}<ul>
+{{range .Operations}}<li><a href="{{.Anchor}}">{{.Summary}}</a> <code>{{.ID}}</code></li>
+{{end}}</ul>
+{{end}}</main>
+</body>
+</html>
+{{end}}`))

@@ -25,18 +25,20 @@ const (
 )
 
 type executeAgentInput struct {
-	Package        string `path:"package_id" maxLength:"200" doc:"Package to execute: an id or publisher~name, with an optional @version, @^1, @latest or @sha256:..." example:"stoa~summarizer"`
+	Package        string `path:"package_id" maxLength:"200" doc:"Package to execute: an id or publisher~name, with an optional @version, @^1, @latest or @sha256:..."`
 	IdempotencyKey string `header:"Idempotency-Key" doc:"Makes a repeat of this request answer the same execution: 1 to 255 printable characters, remembered for 72 hours."`
-	Prefer         string `header:"Prefer" doc:"wait=N waits at most N seconds (0 to 60, default 30) for the end; respond-async does not wait." example:"wait=10"`
-	CancelAfter    string `header:"Cancel-After" doc:"Cancels the execution so long after its creation, like 90s or 5m." example:"90s"`
-	Accept         string `header:"Accept" doc:"text/event-stream answers with the execution's events as they come."`
-	LastEventID    string `header:"Last-Event-ID" doc:"With Accept: text/event-stream, the number of the last event seen."`
-	Body           struct {
-		Input    json.RawMessage     `json:"input" doc:"Value that the version's input schema accepts." example:"{\"text\":\"...\"}"`
-		Version  string              `json:"version,omitempty" maxLength:"128" doc:"Version selector: 1.2.0, ^1, ~1.2, latest." example:"^1"`
-		MaxCost  given[money.Amount] `json:"max_cost,omitempty" doc:"Most that this execution may charge; 1.00 USD when left out."`
-		Metadata map[string]string   `json:"metadata,omitempty" doc:"Up to 16 texts of your own, kept with the execution."`
-	}
+	Prefer         string `header:"Prefer" doc:"wait=N waits at most N seconds (0 to 60, default 30) for the end; respond-async does not wait."`
+	CancelAfter    string `header:"Cancel-After" doc:"Cancels the execution so long after its creation, like 90s or 5m."`
+	Accept         string `header:"Accept" hidden:"true"` // in the document it is the choice of the answer's form
+	LastEventID    string `header:"Last-Event-ID" pattern:"^[0-9]{0,18}$" patternDescription:"the number of an event" doc:"With Accept: text/event-stream, the number of the last event seen."`
+	Body           executeAgentBody
+}
+
+type executeAgentBody struct {
+	Input    json.RawMessage     `json:"input" doc:"Value that the version's input schema accepts."`
+	Version  string              `json:"version,omitempty" maxLength:"128" doc:"Version selector: 1.2.0, ^1, ~1.2, latest." example:"^1"`
+	MaxCost  given[money.Amount] `json:"max_cost,omitzero" doc:"Most that this execution may charge; 1.00 USD when left out."`
+	Metadata map[string]string   `json:"metadata,omitempty" doc:"Up to 16 texts of your own, kept with the execution."`
 }
 
 type executionShape struct {
@@ -111,6 +113,22 @@ var executeAgent = operation{
 		registry.PackageNotFound, registry.VersionNotFound, registry.InvalidSelector, registry.SelectorConflict, registry.InvalidInput,
 		execution.KeyReused, execution.KeyInvalid, execution.MetadataInvalid, execution.QueueFull, execution.Draining, execution.RuntimeMissing,
 	},
+	Request: executeAgentInput{
+		Package: "stoa~summarizer", IdempotencyKey: "report-7", Prefer: "wait=10", CancelAfter: "90s", LastEventID: "1",
+		Body: executeAgentBody{
+			Input: sampleInput, Version: "^1", MaxCost: given[money.Amount]{&sampleMaxCost}, Metadata: map[string]string{"ticket": "42"},
+		},
+	},
+	Answers: []shown{
+		{Title: "Ended in time", Value: sampleEnded, Headers: map[string]string{
+			"Location": sampleURLs.Self, "Preference-Applied": "wait=10", "Idempotency-Replayed": "true",
+		}},
+		{Title: "Events as they come", Events: sampleStream},
+		{Status: http.StatusAccepted, Title: "Not ended yet", Value: sampleRunning, Headers: map[string]string{
+			"Location": sampleURLs.Self, "Preference-Applied": "respond-async", "Idempotency-Replayed": "true",
+		}},
+	},
+	Links: executionLinks,
 }
 
 func (a *API) executeAgent(ctx context.Context, actor access.Actor, in *executeAgentInput) (*reply[executionShape], error) {
@@ -241,6 +259,8 @@ var listExecutions = operation{
 	Summary: "List your organization's executions", Tags: []string{"Executions"},
 	Description: "Newest first, without inputs and outputs.",
 	Needs:       access.ReadExecutions, Faults: faults{InvalidCursor},
+	Request: listExecutionsInput{Status: "succeeded", Package: "stoa/summarizer"},
+	Answers: []shown{{Title: "The only page", Value: list[executionShape]{Object: "list", Data: []executionShape{sampleListed}}}},
 }
 
 // executionCursor is the position of a page: the last execution on it.
@@ -276,13 +296,16 @@ func (a *API) listExecutions(ctx context.Context, actor access.Actor, in *listEx
 
 // ExecutionPath is embedded where one execution is named.
 type ExecutionPath struct {
-	Execution string `path:"execution_id" doc:"Id of the execution." example:"exe_01kb2m8c9xet3vf6p0r7s4qwza"`
+	Execution string `path:"execution_id" doc:"Id of the execution."`
 }
 
 var getExecution = operation{
 	ID: "get-execution", Method: http.MethodGet, Path: "/api/v1/executions/{execution_id}",
 	Summary: "Get an execution", Tags: []string{"Executions"},
-	Needs: access.ReadExecutions, Faults: faults{execution.NotFound},
+	Description: "How the execution stands: its status, and its output or error when it has ended. To be told of the end, follow its events.",
+	Needs:       access.ReadExecutions, Faults: faults{execution.NotFound},
+	Request: sampleExecutionPath,
+	Answers: []shown{{Title: "Succeeded", Value: sampleEnded}, {Title: "Failed", Value: sampleFailed}},
 }
 
 func (a *API) getExecution(ctx context.Context, actor access.Actor, in *ExecutionPath) (*body[executionShape], error) {
@@ -294,8 +317,8 @@ type listEventsInput struct {
 	ExecutionPath
 	After       int64  `query:"after" minimum:"0" doc:"Only events with a higher number."`
 	Limit       int    `query:"limit" minimum:"1" maximum:"100" default:"100" doc:"Most events of one answer in JSON."`
-	Accept      string `header:"Accept" doc:"text/event-stream answers with events as they come."`
-	LastEventID string `header:"Last-Event-ID" doc:"With Accept: text/event-stream, the number of the last event seen."`
+	Accept      string `header:"Accept" hidden:"true"` // in the document it is the choice of the answer's form
+	LastEventID string `header:"Last-Event-ID" pattern:"^[0-9]{0,18}$" patternDescription:"the number of an event" doc:"With Accept: text/event-stream, the number of the last event seen."`
 }
 
 var listEvents = operation{
@@ -304,6 +327,11 @@ var listEvents = operation{
 	Description: "As JSON: the events that are there, oldest first; ask again with after. With Accept: text/event-stream: the events " +
 		"as they come, resumable with Last-Event-ID, and, last, the execution itself.",
 	Needs: access.ReadExecutions, Faults: faults{execution.NotFound},
+	Request: listEventsInput{ExecutionPath: sampleExecutionPath, After: 1, LastEventID: "1"},
+	Answers: []shown{
+		{Title: "All events of an ended execution", Value: eventsShape{Object: "list", Data: sampleEvents}},
+		{Title: "Events as they come", Events: sampleStream},
+	},
 }
 
 // eventsShape is a page of events; after of the next one is the number of its last.
@@ -342,6 +370,8 @@ var cancelExecution = operation{
 	Summary: "Cancel an execution", Tags: []string{"Executions"},
 	Description: "Asks the execution to end and answers how it stands then. One that has ended stays as it is.",
 	Needs:       access.CancelExecution, Faults: faults{execution.NotFound},
+	Request: sampleExecutionPath,
+	Answers: []shown{{Title: "Canceled", Value: sampleCanceled}, {Title: "Had ended before", Value: sampleEnded}},
 }
 
 func (a *API) cancelExecution(ctx context.Context, actor access.Actor, in *ExecutionPath) (*body[executionShape], error) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -141,6 +142,9 @@ var jsonFormat = huma.Format{
 	},
 }
 
+// systemTag groups what is not a resource.
+const systemTag = "System"
+
 // config is the framework's configuration: our formats, our pages, no links that
 // trust the Host header.
 func (a *API) config() huma.Config {
@@ -149,7 +153,18 @@ func (a *API) config() huma.Config {
 	config := huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",
-			Info:    &huma.Info{Title: a.Title, Version: a.Version, Description: a.Description},
+			Info: &huma.Info{
+				Title: a.Title, Version: a.Version, Description: a.Description,
+				License: &huma.License{Name: "Apache License 2.0", Identifier: "Apache-2.0"},
+			},
+			Servers: []*huma.Server{{URL: cmp.Or(strings.TrimSuffix(a.PublicURL, "/"), "/")}},
+			Tags: []*huma.Tag{
+				{Name: "Authentication", Description: "Register, sign in, keep the session, sign out."},
+				{Name: "User", Description: "The person who is signed in."},
+				{Name: "Packages", Description: "The catalogue: publish versions of agents, and find them."},
+				{Name: "Executions", Description: "Run an agent, and see how it goes."},
+				{Name: systemTag, Description: "Probes for load balancers and monitoring."},
+			},
 			Components: &huma.Components{
 				Schemas: registry,
 				SecuritySchemes: map[string]*huma.SecurityScheme{
@@ -169,9 +184,6 @@ func (a *API) config() huma.Config {
 		Formats:                      map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat},
 		DefaultFormat:                "application/json",
 		RejectUnknownQueryParameters: true,
-	}
-	if a.PublicURL != "" {
-		config.Servers = []*huma.Server{{URL: strings.TrimSuffix(a.PublicURL, "/")}}
 	}
 	return config
 }

@@ -62,8 +62,9 @@ func (a *admitted) Header(name string) string {
 	return a.incoming.Header(name)
 }
 
-// checkQuery refuses a query that has more than one reading.
-func checkQuery(r *http.Request) error {
+// checkQuery refuses a query that has more than one reading, and empty values of
+// parameters that are no free text: the framework takes them for left out.
+func checkQuery(r *http.Request, parameters []*huma.Param) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return MalformedRequest.At("query", "expected name=value pairs, percent-encoded")
@@ -76,6 +77,11 @@ func checkQuery(r *http.Request) error {
 		}
 		if badText(values[0]) || badText(name) {
 			return MalformedRequest.At("query/"+plainName(name), "expected UTF-8 without NUL characters")
+		}
+		if values[0] == "" && slices.ContainsFunc(parameters, func(p *huma.Param) bool {
+			return p.Name == name && p.In == "query" && (p.Schema.Type != huma.TypeString || p.Schema.Enum != nil)
+		}) {
+			f = f.At("query/"+plainName(name), "expected a value")
 		}
 	}
 	if len(f.Places) > 0 {
@@ -202,11 +208,19 @@ func formToJSON(data string, fields map[string]string) ([]byte, error) {
 	return json.Marshal(members)
 }
 
-// formSchema documents a form.
-func formSchema(fields map[string]string) *huma.Schema {
+// formSchema documents a form: its fields are as the members of the body that they
+// are mapped to.
+func formSchema(fields map[string]string, body *huma.Schema) *huma.Schema {
 	schema := &huma.Schema{Type: huma.TypeObject, Properties: map[string]*huma.Schema{}, AdditionalProperties: false}
-	for name := range fields {
-		schema.Properties[name] = &huma.Schema{Type: huma.TypeString}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		property := body.Properties[fields[name]]
+		if property == nil {
+			property = &huma.Schema{Type: huma.TypeString, Description: "Taken and not used."}
+		}
+		schema.Properties[name] = property
+		if slices.Contains(body.Required, fields[name]) {
+			schema.Required = append(schema.Required, name)
+		}
 	}
 	return schema
 }

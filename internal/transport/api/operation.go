@@ -30,6 +30,8 @@ import (
 //		Needs: access.Public, Optional: true, // a credential is used when there is one
 //		Shared: true,                         // without a credential: the same bytes for everyone, cacheable
 //		Faults: faults{registry.PackageNotFound},
+//		Request: getPackageInput{Package: "stoa~summarizer"},          // as somebody would send it
+//		Answers: []shown{{Title: "Public package", Value: samplePackage}}, // for every status and form
 //	}
 //
 //	func (a *API) getPackage(ctx context.Context, actor access.Actor, in *getPackageInput) (*body[packageShape], error) {
@@ -92,6 +94,16 @@ type operation struct {
 	// input then has the fields `Body *T` (nil when the raw form came) and
 	// `Raw rawBody`.
 	Raw string
+
+	// Request is an input as somebody would send it, of the operation's own input type:
+	// the document shows its parameters and its body.
+	Request any
+	// Answers are what it answers without an error: at least one for every status and
+	// form, but for a status without a body. Values are of the type that the handler
+	// answers with.
+	Answers []shown
+	// Links are what can be done next with each of the answers.
+	Links links
 
 	// Form maps fields of a URL-encoded form, taken beside JSON, to members of the
 	// JSON body. A field that maps to "" is accepted and dropped.
@@ -192,12 +204,10 @@ func register[In, Out any](a *API, op operation, handler func(context.Context, a
 		documented.RequestBody.Content[op.Raw] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}
 	}
 	if op.Form != nil {
-		documented.RequestBody.Content[formType] = &huma.MediaType{Schema: formSchema(op.Form)}
-	}
-	if d, ok := any(new(Out)).(documenter); ok {
-		d.document(a.huma.OpenAPI().Components.Schemas, &documented)
+		documented.RequestBody.Content[formType] = &huma.MediaType{}
 	}
 	checkInput(reflect.TypeFor[In](), op.ID)
+	checkExamples(&op, reflect.TypeFor[In](), shapeOf(new(Out)))
 	_, hasBody := reflect.TypeFor[In]().FieldByName("Body")
 	a.documentFaults(&documented, op, hasBody)
 	a.operations = append(a.operations, op)
@@ -215,6 +225,7 @@ func register[In, Out any](a *API, op operation, handler func(context.Context, a
 		}
 		return out, nil
 	})
+	a.show(&op, a.documentedAt(op.Method, op.Path))
 }
 
 // checkInput panics when an input embeds a struct of an unexported type: the
@@ -225,11 +236,6 @@ func checkInput(in reflect.Type, operation string) {
 			panic("api: the input of " + operation + " embeds " + f.Name + ", whose name must be exported for its fields to be seen")
 		}
 	}
-}
-
-// documenter is an output that adds to its operation's document.
-type documenter interface {
-	document(huma.Registry, *huma.Operation)
 }
 
 // admit decides about a request before its schema is looked at.
@@ -266,7 +272,7 @@ func (a *API) admit(op *operation) func(huma.Context, func(huma.Context)) {
 				m.operation = op.ID
 			}
 		}
-		if err := checkQuery(r); err != nil {
+		if err := checkQuery(r, hc.Operation().Parameters); err != nil {
 			fail(err)
 			return
 		}
@@ -322,6 +328,12 @@ func (a *API) documentFaults(documented *huma.Operation, op operation, hasBody b
 	if hasBody || op.Raw != "" {
 		all = append(all, MalformedJSON, BodyRequired, BodyIncomplete, BodyTooLarge, UnsupportedMediaType)
 	}
+	a.refusesWith(documented, all)
+}
+
+// refusesWith documents the faults, and notes for their pages that this operation
+// may answer them.
+func (a *API) refusesWith(documented *huma.Operation, all faults) {
 	slices.SortFunc(all, func(x, y *fault.Fault) int { return strings.Compare(x.Code, y.Code) })
 	all = slices.CompactFunc(all, func(x, y *fault.Fault) bool { return x.Code == y.Code })
 
@@ -337,9 +349,16 @@ func (a *API) documentFaults(documented *huma.Operation, op operation, hasBody b
 				}},
 			}
 			documented.Responses[status] = response
+			switch f.Kind {
+			case fault.Unauthenticated:
+				document(response, "WWW-Authenticate", `Bearer realm="stoa"`)
+			case fault.TooManyRequests, fault.Unavailable:
+				document(response, "Retry-After", "5")
+			}
 		}
+		a.refusals[f.Code] = append(a.refusals[f.Code], documented.OperationID)
 		if media := response.Content[problemType]; media != nil {
-			media.Examples[f.Code] = &huma.Example{Summary: f.Detail, Value: a.problems.example(f)}
+			media.Examples[f.Code] = &huma.Example{Summary: f.Detail, Value: a.literal(a.problems.example(f))}
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // PackagePath names a package in a path.
 type PackagePath struct {
-	Package string `path:"package_id" doc:"An id or publisher~name, with an optional @version, @^1, @latest or @sha256:..." example:"stoa~summarizer"`
+	Package string `path:"package_id" doc:"An id or publisher~name, with an optional @version, @^1, @latest or @sha256:..."`
 }
 
 type releaseShape struct {
@@ -75,10 +75,14 @@ func packageOf(p registry.Package) packageShape {
 	return shape
 }
 
+// PackageShape is packageShape under a name that is seen where it is embedded: the
+// framework passes over others.
+type PackageShape = packageShape
+
 // packageDetail is a package with one of its versions. Instructions of a prompt
 // package are its publisher's and not shown.
 type packageDetail struct {
-	packageShape
+	PackageShape
 	Version     *releaseShape   `json:"version,omitempty" doc:"The version that the rest is of: the selected one, or the latest. Left out when there are pre-releases only and none is selected."`
 	Description string          `json:"description,omitempty" doc:"Markdown."`
 	Readme      string          `json:"readme,omitempty" doc:"Markdown."`
@@ -104,7 +108,7 @@ type exampleShape struct {
 }
 
 func detailOf(p registry.Package, v *registry.Version) packageDetail {
-	detail := packageDetail{packageShape: packageOf(p)}
+	detail := packageDetail{PackageShape: packageOf(p)}
 	if v == nil {
 		return detail
 	}
@@ -150,11 +154,13 @@ func versionOf(p registry.Package, r registry.Release) versionShape {
 type publishPackageInput struct {
 	Visibility string `query:"visibility" enum:"public,private" doc:"With an archive: who sees the package. It stays as it is when this is left out, and a new one is private."`
 	Raw        rawBody
-	Body       *struct {
-		Manifest   json.RawMessage `json:"manifest" doc:"The manifest; its JSON Schema is at /api/v1/schemas/manifest.json."`
-		Readme     string          `json:"readme,omitempty" maxLength:"524288" doc:"Markdown."`
-		Visibility string          `json:"visibility,omitempty" enum:"public,private" doc:"Who sees the package. It stays as it is when this is left out, and a new one is private."`
-	}
+	Body       *publishPackageBody
+}
+
+type publishPackageBody struct {
+	Manifest   json.RawMessage `json:"manifest" doc:"The manifest; its JSON Schema is at /api/v1/schemas/manifest.json."`
+	Readme     string          `json:"readme,omitempty" maxLength:"524288" doc:"Markdown."`
+	Visibility string          `json:"visibility,omitempty" enum:"public,private" doc:"Who sees the package. It stays as it is when this is left out, and a new one is private."`
 }
 
 var publishPackage = operation{
@@ -167,6 +173,12 @@ var publishPackage = operation{
 		registry.InvalidManifest, registry.InvalidArchive, registry.ArchiveTooLarge, registry.PricingNotSupported,
 		registry.NotYourNamespace, registry.VersionExists,
 	},
+	Request: publishPackageInput{Body: &samplePublish},
+	Answers: []shown{
+		{Status: http.StatusCreated, Title: "New version", Value: samplePublished, Headers: sampleVersionAt},
+		{Status: http.StatusOK, Title: "The same content again", Value: samplePublished, Headers: sampleVersionAt},
+	},
+	Links: links{"get-package": byPackage, "list-versions": byPackage},
 }
 
 func (a *API) publishPackage(ctx context.Context, actor access.Actor, in *publishPackageInput) (*reply[versionShape], error) {
@@ -193,12 +205,12 @@ func (a *API) publishPackage(ctx context.Context, actor access.Actor, in *publis
 type listPackagesInput struct {
 	PageInput
 	Query      string `query:"q" maxLength:"200" doc:"Text to look for in name, title and summary."`
-	Category   string `query:"category" maxLength:"40"`
-	Tag        string `query:"tag" maxLength:"40"`
+	Category   string `query:"category" maxLength:"40" doc:"Only packages of this category."`
+	Tag        string `query:"tag" maxLength:"40" doc:"Only packages with this tag."`
 	Publisher  string `query:"publisher" maxLength:"40" doc:"Handle of the publishing organization."`
-	Runtime    string `query:"runtime" enum:"wasm,prompt"`
+	Runtime    string `query:"runtime" enum:"wasm,prompt" doc:"Only packages that this runtime executes."`
 	Free       string `query:"free" enum:"true,false" doc:"Only packages that cost nothing, or only those that cost something."`
-	Sort       string `query:"sort" enum:"newest,name" default:"newest"`
+	Sort       string `query:"sort" enum:"newest,name" default:"newest" doc:"The newest first, or by name."`
 	Visibility string `query:"visibility" enum:"public,private" default:"public" doc:"private lists your organization's own private packages."`
 }
 
@@ -207,7 +219,9 @@ var listPackages = operation{
 	Summary: "List packages", Tags: []string{"Packages"},
 	Description: "Public packages, which are the same for everyone; or, with visibility=private, your organization's own.",
 	Needs:       access.Public, Optional: true, Shared: true,
-	Faults: faults{registry.InvalidFilter, InvalidCursor, access.Forbidden},
+	Faults:  faults{registry.InvalidFilter, InvalidCursor, access.Forbidden},
+	Request: listPackagesInput{Query: "summary", Category: "text", Tag: "offline", Publisher: "stoa", Runtime: "wasm", Free: "true"},
+	Answers: []shown{{Title: "The only page", Value: list[packageShape]{Object: "list", Data: []packageShape{samplePackageShape}}}},
 }
 
 func (a *API) listPackages(ctx context.Context, actor access.Actor, in *listPackagesInput) (*page[packageShape], error) {
@@ -238,8 +252,12 @@ func (a *API) listPackages(ctx context.Context, actor access.Actor, in *listPack
 var getPackage = operation{
 	ID: "get-package", Method: http.MethodGet, Path: "/api/v1/packages/{package_id}",
 	Summary: "Get a package", Tags: []string{"Packages"},
+	Description: "The package with one of its versions: the one that a selector after the name picks, or the latest. Private packages " +
+		"exist for their own organization only.",
 	Needs: access.Public, Optional: true, Shared: true,
-	Faults: faults{registry.PackageNotFound, registry.VersionNotFound, registry.InvalidSelector},
+	Faults:  faults{registry.PackageNotFound, registry.VersionNotFound, registry.InvalidSelector},
+	Request: PackagePath{Package: "stoa~summarizer"},
+	Answers: []shown{{Title: "Public package", Value: samplePackageDetail}},
 }
 
 func (a *API) getPackage(ctx context.Context, actor access.Actor, in *PackagePath) (*body[packageDetail], error) {
@@ -257,7 +275,12 @@ var listVersions = operation{
 	ID: "list-versions", Method: http.MethodGet, Path: "/api/v1/packages/{package_id}/versions",
 	Summary: "List the versions of a package", Tags: []string{"Packages"}, Description: "Newest first.",
 	Needs: access.Public, Optional: true, Shared: true,
-	Faults: faults{registry.PackageNotFound, registry.InvalidFilter, registry.InvalidSelector, InvalidCursor},
+	Faults:  faults{registry.PackageNotFound, registry.InvalidFilter, registry.InvalidSelector, InvalidCursor},
+	Request: listVersionsInput{PackagePath: PackagePath{Package: "stoa~summarizer"}},
+	Answers: []shown{{Title: "The only page", Value: list[versionShape]{Object: "list", Data: []versionShape{{
+		ID: sampleVersion, Object: "version", Version: "1.0.0", Digest: sampleDigest, CreatedAt: sampleTime,
+		Package: packageName{ID: samplePackage, Name: "stoa/summarizer", Visibility: "public"},
+	}}}}},
 }
 
 func (a *API) listVersions(ctx context.Context, actor access.Actor, in *listVersionsInput) (*page[versionShape], error) {
@@ -281,7 +304,10 @@ func (a *API) listVersions(ctx context.Context, actor access.Actor, in *listVers
 var getManifestSchema = operation{
 	ID: "get-manifest-schema", Method: http.MethodGet, Path: "/api/v1/schemas/manifest.json",
 	Summary: "Get the JSON Schema of manifests", Tags: []string{"Packages"},
-	Needs: access.Public, Shared: true,
+	Description: "What agent.yaml, or the manifest of a publish in JSON, must be. Editors can check a manifest with it.",
+	Needs:       access.Public, Shared: true,
+	Answers: []shown{{Title: "The schema, shortened", Value: json.RawMessage(`{"$schema": "https://json-schema.org/draft/2020-12/schema",
+		"title": "Stoa agent manifest", "type": "object", "required": ["schema", "name", "version"]}`)}},
 }
 
 func (a *API) getManifestSchema(context.Context, access.Actor, *struct{}) (*body[json.RawMessage], error) {

@@ -31,6 +31,8 @@ type Problem struct {
 	Retryable bool          `json:"retryable" doc:"Whether the same request may succeed later without a change."`
 	Errors    []fault.Place `json:"errors,omitempty" doc:"What is wrong where: a JSON pointer into the body, or query/NAME, header/NAME, path/NAME."`
 
+	_ struct{} `json:"-" additionalProperties:"true"` // a fault may add members of its own
+
 	fields map[string]json.RawMessage
 }
 
@@ -153,7 +155,7 @@ func (p *Problems) classify(ctx context.Context, err error) *fault.Fault {
 // example is the problem of a definition, as the document shows it.
 func (p *Problems) example(f *fault.Fault) *Problem {
 	return &Problem{
-		Type: p.base + "/docs/errors#" + f.Code, Title: title(f.Code), Status: statusOf(f),
+		Type: p.base + errorsPath + "/" + f.Code, Title: title(f.Code), Status: statusOf(f),
 		Detail: f.Detail, Code: f.Code, Retryable: f.Retryable,
 	}
 }

@@ -95,6 +95,9 @@ func (g *given[T]) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, g.value)
 }
 
+// MarshalJSON writes the T, for examples.
+func (g given[T]) MarshalJSON() ([]byte, error) { return json.Marshal(g.value) }
+
 // Schema documents T.
 func (given[T]) Schema(r huma.Registry) *huma.Schema {
 	return r.Schema(reflect.TypeFor[T](), true, "")

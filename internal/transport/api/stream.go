@@ -47,7 +47,7 @@ func replyStream[T any](send func(ctx context.Context, s *eventStream) error) *r
 		_, w := humago.Unwrap(hc)
 		r.writeHeaders(w)
 		header := w.Header()
-		header.Set("Content-Type", "text/event-stream")
+		header.Set("Content-Type", streamType)
 		header.Set("Cache-Control", "private, no-store")
 		header.Set("X-Accel-Buffering", "no") // nginx holds events back otherwise
 		w.WriteHeader(http.StatusOK)
@@ -73,21 +73,11 @@ func (r *reply[T]) writeHeaders(w http.ResponseWriter) {
 	}
 }
 
-// document says what the function that writes the body may answer.
-func (*reply[T]) document(registry huma.Registry, op *huma.Operation) {
-	schema := registry.Schema(reflect.TypeFor[T](), true, op.OperationID+"Response")
-	status := op.DefaultStatus
-	if status == 0 {
-		status = http.StatusOK
-	}
-	op.Responses[strconv.Itoa(status)] = &huma.Response{
-		Description: http.StatusText(status),
-		Content: map[string]*huma.MediaType{
-			jsonType:            {Schema: schema},
-			"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString, Description: "Server-sent events, when Accept asks for them."}},
-		},
-	}
-}
+// shape is the type of the JSON, for the document.
+func (*reply[T]) shape() reflect.Type { return reflect.TypeFor[T]() }
+
+// streamType is the content type of server-sent events.
+const streamType = "text/event-stream"
 
 // streamWriteTimeout bounds one write of a stream. A reader that takes nothing
 // for so long is gone, and must not hold memory.
@@ -102,18 +92,34 @@ type eventStream struct {
 // Send writes one event. Number becomes its id, which a client sends back as
 // Last-Event-ID; 0 writes none. Data is one line of JSON.
 func (s *eventStream) Send(number int64, event string, data any) error {
-	payload, err := json.Marshal(data)
+	text, err := sent{number, event, data}.encode()
 	if err != nil {
 		return err
 	}
-	var b bytes.Buffer
-	if number != 0 {
-		b.WriteString("id: " + strconv.FormatInt(number, 10) + "\n")
+	return s.write(text)
+}
+
+// sent is one server-sent event: what Send takes.
+type sent struct {
+	Number int64
+	Event  string
+	Data   any
+}
+
+// encode writes the event as it goes over the line.
+func (e sent) encode() ([]byte, error) {
+	payload, err := json.Marshal(e.Data)
+	if err != nil {
+		return nil, err
 	}
-	b.WriteString("event: " + event + "\ndata: ")
+	var b bytes.Buffer
+	if e.Number != 0 {
+		b.WriteString("id: " + strconv.FormatInt(e.Number, 10) + "\n")
+	}
+	b.WriteString("event: " + e.Event + "\ndata: ")
 	b.Write(payload)
 	b.WriteString("\n\n")
-	return s.write(b.Bytes())
+	return b.Bytes(), nil
 }
 
 // Comment writes a line that clients ignore and that keeps the line open.

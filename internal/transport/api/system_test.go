@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"html"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -135,7 +137,8 @@ func TestDocumentationPagesNeedNothingFromOutside(t *testing.T) {
 	for path, kind := range map[string]string{
 		"/docs": "text/html; charset=utf-8", "/docs/errors": "text/html; charset=utf-8", "/docs/swagger-ui.css": "text/css; charset=utf-8",
 		"/docs/swagger-ui-bundle.js": "text/javascript; charset=utf-8", "/docs/init.js": "text/javascript; charset=utf-8",
-		"/docs/page.css": "text/css; charset=utf-8", "/docs/favicon.png": "image/png", "/openapi.json": "application/json",
+		"/docs/page.css": "text/css; charset=utf-8", "/docs/favicon.svg": "image/svg+xml", "/openapi.json": "application/json",
+		"/docs/errors/rate_limited": "text/html; charset=utf-8", "/docs/errors.md": "text/markdown; charset=utf-8",
 	} {
 		got := w.send("GET", path, "")
 		if got.StatusCode != 200 || got.Header.Get("Content-Type") != kind || got.text == "" || got.Header.Get("Cache-Control") != "public, no-cache" {
@@ -160,11 +163,11 @@ func TestDocumentationPagesNeedNothingFromOutside(t *testing.T) {
 	w.refused(404, "not_found", "GET", "/docs/swagger-ui.css.gz", "")
 }
 
-func TestStoredAssetsAreSentAsTheClientTakesThem(t *testing.T) {
+func TestFilesOfThePageAreSentAsTheClientTakesThem(t *testing.T) {
 	w := newWorld(t)
 	plain := w.send("GET", "/docs/swagger-ui.css", "")
 	packed := w.send("GET", "/docs/swagger-ui.css", "", "Accept-Encoding: br, gzip")
-	if packed.Header.Get("Content-Encoding") != "gzip" || packed.Header.Get("Vary") != "Accept-Encoding" || packed.Header.Get("ETag") == plain.Header.Get("ETag") {
+	if packed.Header.Get("Content-Encoding") != "gzip" || !strings.Contains(packed.Header.Get("Vary"), "Accept-Encoding") || packed.Header.Get("ETag") == plain.Header.Get("ETag") {
 		t.Errorf("%v", packed.Header)
 	}
 	z, err := gzip.NewReader(strings.NewReader(packed.text))
@@ -197,11 +200,21 @@ func TestRootLeadsOn(t *testing.T) {
 
 func TestEveryCodeIsExplained(t *testing.T) {
 	w := newWorld(t)
-	page := w.send("GET", "/docs/errors", "").text
+	catalogue := w.send("GET", "/docs/errors", "").text
 	text := ErrorsMarkdown()
 	for _, f := range fault.All() {
-		if !strings.Contains(page, `<h2 id="`+f.Code+`">`) || !strings.Contains(text, "\n## "+f.Code+"\n") {
-			t.Errorf("%s is not explained", f.Code)
+		if !strings.Contains(catalogue, `<tr id="`+f.Code+`"><td><a href="/docs/errors/`+f.Code+`">`) || !strings.Contains(text, "\n## "+f.Code+"\n") {
+			t.Errorf("%s is not listed", f.Code)
+		}
+		page := w.send("GET", "/docs/errors/"+f.Code, "")
+		shows := []string{html.EscapeString(f.Detail), html.EscapeString(adviceOn(f)), "&#34;" + f.Code + "&#34;", `<a href="/docs/errors">`}
+		if f.Outcome == "" {
+			shows = append(shows, "<dd>"+strconv.Itoa(statusOf(f))+" ", "&#34;type&#34;: &#34;/docs/errors/"+f.Code+"&#34;")
+		}
+		for _, want := range shows {
+			if page.StatusCode != 200 || !strings.Contains(page.text, want) {
+				t.Errorf("the page of %s: %d, and no %s", f.Code, page.StatusCode, want)
+			}
 		}
 		if advice[f.Kind] == "" {
 			t.Errorf("%s: no advice for kind %d", f.Code, f.Kind)
@@ -209,6 +222,29 @@ func TestEveryCodeIsExplained(t *testing.T) {
 	}
 	if text != ErrorsMarkdown() || !strings.Contains(text, "| [`rate_limited`](#rate_limited) | 429 | yes |") {
 		t.Errorf("%s", text)
+	}
+	if got := w.send("GET", "/docs/errors.md", ""); got.text != text {
+		t.Errorf("%s", got.text)
+	}
+	for _, unknown := range []string{"no_such_code", "RATE_LIMITED", "not_found.md", "%3Cb%3E"} {
+		w.refused(404, "not_found", "GET", "/docs/errors/"+unknown, "")
+	}
+}
+
+func TestThePageOfAnErrorSaysWhereItComesFrom(t *testing.T) {
+	w := newWorld(t)
+	for code, want := range map[string]string{
+		"thing_taken":        `<li><a href="/docs#/default/make-thing">Make a thing</a> <code>make-thing</code></li>`,
+		"validation_failed":  "Every operation may answer this.",
+		"method_not_allowed": "No operation of this API in particular.",
+		"agent_crashed":      "wherever an execution is shown",
+	} {
+		if page := w.send("GET", "/docs/errors/"+code, "").text; !strings.Contains(page, want) {
+			t.Errorf("%s: no %q in %s", code, want, page)
+		}
+	}
+	if page := w.send("GET", "/docs/errors/thing_taken", "").text; strings.Contains(page, "list-things") {
+		t.Errorf("an operation that never answers it is listed: %s", page)
 	}
 }
 

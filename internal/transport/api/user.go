@@ -28,10 +28,10 @@ type membershipShape struct {
 	Balance money.Amount    `json:"balance" doc:"What the organization can spend."`
 }
 
-type profileInput struct {
-	Body struct {
-		DisplayName *string `json:"display_name,omitempty" maxLength:"100" doc:"Name as others see it; empty removes it." example:"Ada Lovelace"`
-	}
+type profileInput struct{ Body profileBody }
+
+type profileBody struct {
+	DisplayName *string `json:"display_name,omitempty" maxLength:"100" doc:"Name as others see it; empty removes it." example:"Ada Lovelace"`
 }
 
 func userOf(p account.Profile) userShape {
@@ -45,10 +45,22 @@ func userOf(p account.Profile) userShape {
 	return shape
 }
 
+var sampleName = "Ada Lovelace"
+
+func sampleProfile(displayName string) userShape {
+	return userShape{
+		ID: sampleUser, Object: "user", Username: "ada", Email: "ada@example.com", DisplayName: displayName,
+		CreatedAt: sampleTime, UpdatedAt: sampleTime,
+		Organizations: []membershipShape{{ID: sampleOrganization, Handle: "ada", Role: "owner"}},
+	}
+}
+
 var getProfile = operation{
 	ID: "get-profile", Method: http.MethodGet, Path: "/api/v1/user/profile",
 	Summary: "Get one's own profile", Tags: []string{"User"},
-	Needs: access.ReadProfile,
+	Description: "Who the access token belongs to, and the organizations that they can act for.",
+	Needs:       access.ReadProfile,
+	Answers:     []shown{{Title: "Own profile", Value: sampleProfile("")}},
 }
 
 func (a *API) getProfile(ctx context.Context, actor access.Actor, _ *struct{}) (*body[userShape], error) {
@@ -61,6 +73,8 @@ var changeProfile = operation{
 	Summary: "Change one's own profile", Tags: []string{"User"},
 	Description: "Members that are left out stay as they are. Username and e-mail address cannot be changed here.",
 	Needs:       access.WriteProfile, Faults: faults{account.InvalidAccount},
+	Request: profileInput{profileBody{DisplayName: &sampleName}},
+	Answers: []shown{{Title: "Changed profile", Value: sampleProfile(sampleName)}},
 }
 
 func (a *API) changeProfile(ctx context.Context, actor access.Actor, in *profileInput) (*body[userShape], error) {

@@ -164,7 +164,7 @@ func newWorld(t *testing.T, changes ...func(*Deps)) *world {
 	w.api = newFrame(deps)
 	w.api.registerSystem()
 	w.register()
-	w.api.document = w.api.renderDocument()
+	w.api.render()
 	w.server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("X-Request-Id", "req-1")
 		rw.Header().Set("Cache-Control", "private, no-store")
@@ -264,6 +264,7 @@ func (w *world) register() {
 	})
 	register(a, operation{
 		ID: "stream-thing", Method: http.MethodGet, Path: "/api/v1/stream", Summary: "Stream", Needs: access.Public,
+		Answers: []shown{{Title: "A thing", Value: w.thing()}, {Title: "Events", Events: []sent{{1, "first", map[string]int{"n": 1}}}}},
 	}, func(_ context.Context, _ access.Actor, in *streamThingInput) (*reply[thing], error) {
 		switch in.Mode {
 		case "text/event-stream":
@@ -331,7 +332,7 @@ func (a answer) problem(t *testing.T) Problem {
 	if err := json.Unmarshal([]byte(a.text), &p); err != nil {
 		t.Fatalf("problem does not parse: %v", err)
 	}
-	if p.Status != a.StatusCode || p.RequestID != "req-1" || p.Type != "/docs/errors#"+p.Code || p.Title == "" || p.Detail == "" {
+	if p.Status != a.StatusCode || p.RequestID != "req-1" || p.Type != "/docs/errors/"+p.Code || p.Title == "" || p.Detail == "" {
 		t.Errorf("problem is incomplete: %s", a.text)
 	}
 	if a.Header.Get("Cache-Control") != "private, no-store" {

@@ -57,14 +57,10 @@ type Config struct {
 //	Guard           methods, address, header count: before anything is spent
 //	CORS            answers preflights; a browser may read refusals below
 //	RateLimit       before authentication
-//	Ready           sends what is kept with its tag and encodings
-//	ETag            tags what is really sent, so every encoding has its own
-//	Compress        public answers only
+//	Ready           answers that are kept
 //	BodyLimit       the outer bound; operations have their own below it
 func Chain(handler http.Handler, c Config) http.Handler {
 	handler = BodyLimit(c.MaxBody)(handler)
-	handler = Compress(handler)
-	handler = ETag(handler)
 	if c.Ready != nil {
 		handler = c.Ready(handler)
 	}

@@ -18,6 +18,10 @@ import (
 // in every encoding, each with a strong tag and its length, and its headers. An
 // encoding is made when the first client asks for it. It is safe for concurrent
 // use, and changes nothing of what it was given.
+//
+// Nothing else is compressed or tagged. An answer that holds both a secret and a
+// piece of the request gives the secret away by its compressed size, and a tag of
+// a private answer could match another's.
 type Prepared struct {
 	operation string
 	header    http.Header
@@ -160,3 +164,16 @@ var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
 })
 
 func packZstd(data []byte) []byte { return zstdEncoder().EncodeAll(data, nil) }
+
+// matches compares weakly, as If-None-Match does: proxies weaken tags.
+func matches(headers []string, tag string) bool {
+	for _, header := range headers {
+		for entry := range strings.SplitSeq(header, ",") {
+			entry = strings.TrimSpace(entry)
+			if entry == "*" || strings.TrimPrefix(entry, "W/") == tag {
+				return true
+			}
+		}
+	}
+	return false
+}
