@@ -144,7 +144,7 @@ type Answer struct {
 // Limits of what is sent and read.
 const (
 	maxAnswer        = 4 << 20  // bytes of the text of one answer, or of one that comes as one JSON object
-	maxPerToken      = 1 << 10  // bytes of a stream for each token asked for, beside maxAnswer: events are 200 to 500 bytes
+	maxPerToken      = 512      // bytes of a stream for each token asked for, beside maxAnswer: events are 100 to 400 bytes
 	maxErrorAnswer   = 64 << 10 // bytes of an answer with an error status
 	defaultMaxTokens = 8192
 	defaultTimeout   = 10 * time.Minute
