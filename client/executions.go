@@ -61,10 +61,13 @@ type Failure struct {
 
 // Usage is what an execution used.
 type Usage struct {
-	CPUMillis    int64  `json:"cpu_ms"`
-	InputTokens  int64  `json:"input_tokens"`
-	OutputTokens int64  `json:"output_tokens"`
-	Model        string `json:"model,omitempty"`
+	CPUMillis    int64 `json:"cpu_ms"`
+	InputTokens  int64 `json:"input_tokens"`
+	OutputTokens int64 `json:"output_tokens"`
+	// Provenance is "provider" when both numbers of tokens are the model provider's,
+	// "estimated" when at least one is the server's, and empty without a model.
+	Provenance string `json:"provenance,omitempty"`
+	Model      string `json:"model,omitempty"`
 }
 
 // Cost is what an execution may charge, has set aside, and has charged.

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"stoa/internal/apptest"
+	"stoa/internal/domain/model/modeltest"
 )
 
 // newTerminal is a terminal: what its user holds, and what a program holds.
@@ -128,17 +131,7 @@ func TestAnInterruptedExecuteNamesItsExecution(t *testing.T) {
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
-	shown := &apptest.Log{}
-	go func() {
-		block := make([]byte, 1000)
-		for {
-			n, err := user.Read(block)
-			_, _ = shown.Write(block[:n])
-			if err != nil {
-				return
-			}
-		}
-	}()
+	shown := watch(user)
 	p.eventually("the start of the execution", func() bool { return strings.Contains(shown.String(), "started") })
 	if err := run.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -150,4 +143,82 @@ func TestAnInterruptedExecuteNamesItsExecution(t *testing.T) {
 	if code := run.ProcessState.ExitCode(); code != 1 {
 		t.Errorf("exit code %d\n%s", code, shown)
 	}
+}
+
+// watch keeps what a terminal shows.
+func watch(user *os.File) *apptest.Log {
+	shown := &apptest.Log{}
+	go func() {
+		block := make([]byte, 1000)
+		for {
+			n, err := user.Read(block)
+			_, _ = shown.Write(block[:n])
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return shown
+}
+
+// TestTextIsShownAsItIsWritten: on a terminal, once, with what it used below; a
+// program that reads stdout gets the output that it always gets.
+func TestTextIsShownAsItIsWritten(t *testing.T) {
+	provider := modeltest.New(t)
+	p := serve(t, t.TempDir(), "OPENAI_BASE_URL="+provider.OpenAI(), "STOA_DEFAULT_MODEL=openai/test")
+	token := p.register("ada")
+	if status, v := p.post("/api/v1/packages", token, `{"manifest":{"schema":"stoa/v1","name":"ada/poet","version":"1.0.0","title":"Poet",`+
+		`"summary":"Writes.","license":"Apache-2.0","runtime":{"type":"prompt","instructions":"Write about {{ .text }}"},`+
+		`"input":{"type":"object","properties":{"text":{"type":"string"}}},"pricing":{"model":"free"}}}`); status != http.StatusCreated {
+		t.Fatalf("publish: %d %v", status, v)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := environment("HOME="+t.TempDir(), "STOA_URL="+p.url)
+	login := exec.CommandContext(t.Context(), self, "login", "ada")
+	login.Env, login.Stdin = settings, strings.NewReader("violet anchor kettle\n")
+	if out, err := login.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	execute := func(reply modeltest.Reply, stdout io.Writer, terminal *os.File) *exec.Cmd {
+		provider.Script(reply)
+		run := exec.CommandContext(t.Context(), self, "execute", "ada~poet", "--input", `{"text":"x"}`)
+		run.Env, run.Stdout, run.Stderr = settings, stdout, terminal
+		if err := run.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return run
+	}
+
+	user, program := newTerminal(t)
+	shown, gate := watch(user), make(chan struct{})
+	run := execute(modeltest.Reply{Text: "violets are blue", Gate: gate, NoUsage: true}, program, program)
+	gate <- struct{}{}
+	gate <- struct{}{}
+	p.eventually("the first word", func() bool { return strings.Contains(shown.String(), "violets ") })
+	close(gate)
+	if err := run.Wait(); err != nil {
+		t.Errorf("%v: %s", err, shown)
+	}
+	p.eventually("the end on the terminal", func() bool {
+		return strings.Contains(shown.String(), "tokens of openai/test (estimated), cost 0.000000 USD")
+	})
+	if text := shown.String(); strings.Count(text, "violets") != 1 || !strings.Contains(text, "violets are blue\r\n") || strings.Contains(text, `"text"`) {
+		t.Errorf("shown: %q", text)
+	}
+
+	user, program = newTerminal(t)
+	shown = watch(user)
+	var out bytes.Buffer
+	if err := execute(modeltest.Reply{Text: "violets are blue"}, &out, program).Wait(); err != nil {
+		t.Errorf("%v: %s", err, shown)
+	}
+	if out.String() != "{\n  \"text\": \"violets are blue\"\n}\n" {
+		t.Errorf("stdout = %q", out.String())
+	}
+	p.eventually("the end on the terminal", func() bool {
+		return strings.Contains(shown.String(), "violets are blue\r\n") && strings.Contains(shown.String(), "10 + 5 tokens of openai/test, cost")
+	})
 }

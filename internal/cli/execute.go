@@ -33,8 +33,9 @@ func execute(environ []string) *cobra.Command {
 		Use:   "execute <publisher~name[@version]>",
 		Short: "Execute an agent, and print its output",
 		Long: "Execute an agent, and print its output. The input is a text, JSON, a file of JSON, or JSON on\n" +
-			"stdin. On a terminal, stderr shows what happens meanwhile. An execution goes on when this command\n" +
-			"is interrupted; find it with: stoa executions.\n\n" +
+			"stdin. On a terminal, stderr shows what happens meanwhile, and text as it is written; text that was\n" +
+			"shown so is not printed once more on the same terminal. An execution goes on when this command is\n" +
+			"interrupted; find it with: stoa executions.\n\n" +
 			"Exit codes: 0 succeeded, 3 failed, 4 timed out, 5 canceled, 6 expired in the queue; 1 when it\n" +
 			"could not be executed or followed, 2 when the command line is wrong.",
 		Example: "  stoa execute stoa~summarizer --text \"$(cat notes.txt)\"\n" +
@@ -93,7 +94,7 @@ func (e *execution) run(cmd *cobra.Command, r *remote, name string) error {
 	if e.async {
 		return e.printAccepted(cmd.OutOrStdout(), run)
 	}
-	return finish(cmd, run, e.asJSON)
+	return finish(cmd, run, e.asJSON, show.has(cmd.OutOrStdout(), run.Output))
 }
 
 // notCanceled names the interruption, which is known by another text.
@@ -126,14 +127,15 @@ func follow(ctx context.Context, c *client.Client, run client.Execution, show *p
 	return ended, nil
 }
 
-// finish prints how an execution ended; the error carries the exit code.
-func finish(cmd *cobra.Command, run client.Execution, asJSON bool) error {
+// finish prints how an execution ended; the error carries the exit code. shown says
+// that the output has been seen already.
+func finish(cmd *cobra.Command, run client.Execution, asJSON, shown bool) error {
 	out := cmd.OutOrStdout()
 	if asJSON {
 		if err := printJSON(out, run); err != nil {
 			return err
 		}
-	} else if run.Status == client.Succeeded {
+	} else if run.Status == client.Succeeded && !shown {
 		if err := printOutput(out, run.Output); err != nil {
 			return err
 		}
@@ -233,6 +235,7 @@ type progress struct {
 	w    io.Writer
 	on   bool
 	open bool // a line of output has begun
+	text strings.Builder
 }
 
 func newProgress(w io.Writer) *progress { return &progress{w: w, on: terminal(w) != nil} }
@@ -258,7 +261,9 @@ func (p *progress) event(e client.Event) {
 	}
 	switch {
 	case e.Type == "output.delta":
-		fmt.Fprint(p.w, paragraphs(deltaText(e.Data)))
+		text := deltaText(e.Data)
+		fmt.Fprint(p.w, paragraphs(text))
+		p.text.WriteString(text)
 		p.open = true
 	case e.Type == "log":
 		var entry struct{ Line string }
@@ -284,10 +289,27 @@ func deltaText(data json.RawMessage) string {
 	return string(data) + "\n"
 }
 
+// has says that an output is a text which this terminal, and so the user of out
+// when that is one too, has seen as it was written.
+func (p *progress) has(out io.Writer, output json.RawMessage) bool {
+	var members map[string]string
+	if p.text.Len() == 0 || terminal(out) == nil || json.Unmarshal(output, &members) != nil {
+		return false
+	}
+	text, ok := members["text"]
+	return ok && len(members) == 1 && text == p.text.String()
+}
+
 func (p *progress) end(run client.Execution) {
 	if run.StartedAt == nil || run.FinishedAt == nil {
 		return
 	}
-	took := run.FinishedAt.Sub(*run.StartedAt).Round(time.Millisecond)
-	p.line(printable(fmt.Sprintf("took %s, cost %s %s", took, run.Cost.Charged.Amount, run.Cost.Charged.Currency)))
+	line := fmt.Sprintf("took %s", run.FinishedAt.Sub(*run.StartedAt).Round(time.Millisecond))
+	if u := run.Usage; u.Model != "" {
+		line += fmt.Sprintf(", %d + %d tokens of %s", u.InputTokens, u.OutputTokens, u.Model)
+		if u.Provenance == "estimated" {
+			line += " (estimated)"
+		}
+	}
+	p.line(printable(fmt.Sprintf("%s, cost %s %s", line, run.Cost.Charged.Amount, run.Cost.Charged.Currency)))
 }

@@ -81,13 +81,13 @@ type Failure struct {
 	Retryable bool   `json:"retryable"`
 }
 
-// Usage is what the execution used: CPU in milliseconds, tokens as the provider
-// reported them.
+// Usage is what the execution used, also one that failed after a part of its answer.
 type Usage struct {
-	CPUMillis    int64  `json:"cpu_ms"`
+	CPUMillis    int64  `json:"cpu_ms" doc:"CPU time of the agent's code, in milliseconds."`
 	InputTokens  int64  `json:"input_tokens"`
 	OutputTokens int64  `json:"output_tokens"`
-	Model        string `json:"model,omitempty"`
+	Provenance   string `json:"provenance,omitempty" enum:"provider,estimated" doc:"Where the tokens come from. provider: both numbers are the model provider's. estimated: it reported none, or impossible ones, and at least one is Stoa's estimate of a token for four bytes of text. Left out when no model answered."`
+	Model        string `json:"model,omitempty" doc:"What answered, as provider/model."`
 }
 
 // Event is one numbered entry of an execution's log. Numbers start at 1 and have

@@ -57,7 +57,7 @@ func TestExecuteSucceeds(t *testing.T) {
 		if e.State != execution.Succeeded || string(e.Output) != `{"text":"hello"}` || e.Failure != nil || string(e.Input) != string(input("hello")) {
 			t.Errorf("ended as %s with %s, %+v", e.State, e.Output, e.Failure)
 		}
-		if e.Usage != (execution.Usage{CPUMillis: 5, OutputTokens: 7, Model: "test/model"}) {
+		if e.Usage != (execution.Usage{CPUMillis: 5, OutputTokens: 7, Provenance: "estimated", Model: "test/model"}) {
 			t.Errorf("usage = %+v", e.Usage)
 		}
 		if e.Metadata["ticket"] != "42" || e.MaxCost != cost || e.Package != "ada/echo" || e.Version != "1.0.0" || !strings.HasPrefix(e.Digest, "sha256:") {
@@ -158,6 +158,43 @@ func TestWhatEndsAnExecution(t *testing.T) {
 			}
 			if strings.Contains(e.Failure.Message, "canary") || e.Output != nil || e.Charged.Micros() != 0 {
 				t.Errorf("%s: says %q, output %s, charged %s", name, e.Failure.Message, e.Output, e.Charged)
+			}
+		}
+	})
+}
+
+// Pieces of the output have the bytes of the output for themselves: an answer that
+// is as long as it may be does not fail because it was streamed.
+func TestPiecesMayBeAsLongAsTheOutput(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		ada := w.actor("ada")
+		agent := w.publish(ada, "echo", "10s")
+		s := w.start(nil)
+		say := func(pieces, line int) {
+			w.script.set(func(ctx context.Context, task runtime.Task, host runtime.Host) (runtime.Result, error) {
+				const size = 1000
+				text := strings.Repeat("x", int(task.Limits.Output)-len(`{"text":""}`))
+				for at := 0; at < pieces; at += size {
+					piece := text[:min(size, pieces-at)]
+					if err := host.Emit(ctx, runtime.OutputDelta, json.RawMessage(`{"text":"`+piece+`"}`)); err != nil {
+						return runtime.Result{}, err
+					}
+				}
+				return runtime.Result{Output: json.RawMessage(`{"text":"` + text + `"}`)}, host.Log(ctx, strings.Repeat("y", line))
+			})
+		}
+		const most = 65536
+		for name, c := range map[string]struct {
+			pieces, line int
+			state        execution.State
+		}{
+			"as long as the output": {most - len(`{"text":""}`), most - len(`{"line":""}`), execution.Succeeded},
+			"longer":                {most + 1, 0, execution.Failed},
+			"with too long a log":   {0, most, execution.Failed},
+		} {
+			say(c.pieces, c.line)
+			if e := w.ended(s, ada, w.execute(s, ada, agent)); e.State != c.state || e.Failure != nil && e.Failure.Code != "output_exceeded" {
+				t.Errorf("%s: %s with %+v", name, e.State, e.Failure)
 			}
 		}
 	})

@@ -21,7 +21,8 @@ type journal struct {
 	pending []pendingEvent
 	count   int
 	limit   int
-	bytes   int64
+	bytes   int64 // of all but pieces of the output
+	pieces  int64 // of those, as the output will hold them
 	most    int64
 	failed  error
 	wake    chan struct{}
@@ -35,7 +36,9 @@ type pendingEvent struct {
 }
 
 // newJournal makes the journal of e. It takes at most limits.Events events and
-// limits.Output bytes; runtimes enforce the same, and the host trusts none.
+// limits.Output bytes; runtimes enforce the same, and the host trusts none. Pieces
+// of the output have the same bytes for themselves: they are the output once more,
+// and one that may be so long must not fail because it was streamed.
 func newJournal(s *Service, e *Execution, limits runtime.Limits) *journal {
 	return &journal{s: s, e: e, limit: limits.Events, most: limits.Output, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
@@ -71,8 +74,12 @@ func (j *journal) add(ctx context.Context, kind string, data []byte) error {
 		return j.failed
 	}
 	j.count++
-	j.bytes += int64(len(data))
-	if j.count > j.limit || j.bytes > j.most {
+	if kind == string(runtime.OutputDelta) {
+		j.pieces += int64(max(len(data)-len(`{"text":""}`), 0))
+	} else {
+		j.bytes += int64(len(data))
+	}
+	if j.count > j.limit || j.bytes > j.most || j.pieces > j.most {
 		return runtime.OutputExceeded
 	}
 	j.pending = append(j.pending, pendingEvent{kind: kind, data: sealed, at: j.s.DB.Now()})

@@ -102,7 +102,7 @@ func (s *Service) perform(ctx context.Context, r *run, version registry.Version)
 
 	e.Usage = Usage{
 		CPUMillis: result.Usage.CPU.Milliseconds(), InputTokens: result.Usage.InputTokens,
-		OutputTokens: result.Usage.OutputTokens, Model: result.Usage.Model,
+		OutputTokens: result.Usage.OutputTokens, Provenance: result.Usage.Provenance, Model: result.Usage.Model,
 	}
 	cause := context.Cause(bounded)
 	if err == nil {

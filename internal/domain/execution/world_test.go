@@ -67,7 +67,7 @@ func echo(_ context.Context, task runtime.Task, _ runtime.Host) (runtime.Result,
 		return runtime.Result{}, err
 	}
 	out, err := json.Marshal(map[string]string{"text": in.Text})
-	return runtime.Result{Output: out, Usage: runtime.Usage{CPU: 5 * time.Millisecond, OutputTokens: 7, Model: "test/model"}}, err
+	return runtime.Result{Output: out, Usage: runtime.Usage{CPU: 5 * time.Millisecond, OutputTokens: 7, Provenance: "estimated", Model: "test/model"}}, err
 }
 
 // until blocks a task until the channel is closed or it is stopped.

@@ -2,8 +2,7 @@ package model
 
 import (
 	"context"
-	"encoding/json"
-	"strings"
+	"net/http"
 
 	"github.com/anthropics/anthropic-sdk-go"
 	"github.com/anthropics/anthropic-sdk-go/option"
@@ -24,7 +23,8 @@ func newAnthropic(p Provider, w wire) *anthropicAPI {
 		option.WithEnvironmentProduction(),
 		option.WithHTTPClient(w.http),
 		option.WithMaxRetries(0),
-		// Set for long answers too, which the SDK would otherwise only stream.
+		// Set, so that the SDK does not look at how long the answer may become: the
+		// stream is asked for by hand, because the SDK's own hides the connection.
 		option.WithRequestTimeout(w.timeout),
 		option.WithoutOpenTelemetry(),
 	}
@@ -57,44 +57,22 @@ func (c *anthropicAPI) generate(ctx context.Context, model string, req Request) 
 			Name: req.SchemaName, DisableParallelToolUse: anthropic.Bool(true),
 		}}
 	}
-	var x exchange
-	res, err := c.messages.New(ctx, params, option.WithMiddleware(x.watch))
-	if ended := ctx.Err(); err != nil && ended != nil {
-		return Answer{}, ended
+	attempt, x, end := c.wire.begin(ctx, req)
+	defer end()
+	a := messageAnswer{writing: writing{exchange: x, piece: req.Piece}}
+	if f.schema != nil {
+		a.tool = req.SchemaName
 	}
-	if f := x.outcome(err, c.wire.now()); f != nil {
-		return Answer{}, f
+	var res *http.Response
+	_, err := c.messages.New(attempt, params,
+		option.WithMiddleware(x.watch), option.WithResponseBodyInto(&res), option.WithJSONSet("stream", true))
+	if err == nil {
+		defer func() { _ = res.Body.Close() }()
+		err = x.receive(res, a.take)
 	}
-	return readAnthropic(res, f, req.SchemaName, x.status)
-}
-
-// readAnthropic takes the answer out of a message: the input of the tool that
-// was asked for, or else its text. A call of any other tool is no answer.
-func readAnthropic(res *anthropic.Message, f format, tool string, status int) (Answer, error) {
-	if res == nil {
-		return Answer{}, invalid(status)
+	answer := Answer{Usage: a.spent(req)}
+	if err = x.settle(ctx, err, a.whole(), c.wire.now()); err == nil {
+		answer.Text, err = a.verdict(f)
 	}
-	answer := Answer{Usage: readUsage(res.Usage.RawJSON(),
-		[]string{"input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"}, "output_tokens")}
-	switch res.StopReason {
-	case anthropic.StopReasonRefusal:
-		return answer, Refused.With("reason", "refused")
-	case anthropic.StopReasonMaxTokens, anthropic.StopReasonModelContextWindowExceeded:
-		return answer, Refused.With("reason", "cut_off")
-	}
-	var text strings.Builder
-	for _, block := range res.Content {
-		switch {
-		case block.Type == "tool_use" && f.schema != nil && block.Name == tool && json.Valid(block.Input):
-			answer.Text = f.text(string(block.Input))
-			return answer, nil
-		case block.Type == "text":
-			text.WriteString(block.Text)
-		}
-	}
-	if text.Len() == 0 {
-		return answer, invalid(status)
-	}
-	answer.Text = f.text(text.String())
-	return answer, nil
+	return answer, err
 }

@@ -254,10 +254,12 @@ func TestF44CancelReachesTheProvider(t *testing.T) {
 // A187: an endless answer is read to its bound and no further.
 func TestA187HugeAnswersAreNotRead(t *testing.T) {
 	both(t, func(t *testing.T, w *world, s *modeltest.Server, name string) {
-		s.Default(modeltest.Reply{Fault: modeltest.Huge})
-		_, err := w.ask(t, name)
-		if f := wants(t, err, model.Unavailable); f.Fields["reason"] != model.TooLarge {
-			t.Errorf("reason = %v, want answer_too_large", f.Fields["reason"])
+		for _, whole := range []bool{false, true} {
+			s.Default(modeltest.Reply{Fault: modeltest.Huge, Whole: whole})
+			_, err := w.ask(t, name)
+			if f := wants(t, err, model.Unavailable); f.Fields["reason"] != model.TooLarge {
+				t.Errorf("in one: %v: reason = %v, want answer_too_large", whole, f.Fields["reason"])
+			}
 		}
 		if got := s.Written(); got >= modeltest.HugeSize/2 {
 			t.Errorf("the network took %d bytes", got)
@@ -301,6 +303,8 @@ func TestFailuresTellNothing(t *testing.T) {
 		{Text: "body-canary", Fault: modeltest.Broken},
 		{Text: "body-canary", Fault: modeltest.Cut},
 		{Text: "body-canary", Finish: modeltest.Refusal},
+		{Text: "body-canary", Fault: modeltest.Problem, Status: 500, Code: "body-canary"},
+		{Text: "body-canary", Fault: modeltest.Torn},
 		{Fault: modeltest.Hangup},
 	}
 	for _, reply := range replies {

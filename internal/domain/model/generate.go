@@ -17,10 +17,11 @@ const (
 
 // Generate asks the models of req in order until one answers.
 //
-// It fails with NotConfigured, Unavailable or Refused, or with ctx's error,
-// wrapped, when ctx ends first. On failure the Answer still names the last model
-// that answered and its usage, when one did. A refusal ends the call: it is an
-// answer, and the next model is not asked to give another.
+// It fails with NotConfigured, Unavailable, Interrupted or Refused, with the error
+// of req.Piece, or with ctx's error, wrapped, when ctx ends first. On failure the
+// Answer still names the last model that answered and the usage of what it wrote,
+// when one did. A refusal ends the call: it is an answer, and the next model is not
+// asked to give another. So does any failure after the first piece was handed on.
 func (s *Service) Generate(ctx context.Context, req Request) (Answer, error) {
 	candidates := s.candidates(req.Models)
 	if len(candidates) == 0 {
@@ -32,22 +33,30 @@ func (s *Service) Generate(ctx context.Context, req Request) (Answer, error) {
 	if !isName(req.SchemaName) {
 		req.SchemaName = "answer"
 	}
+	var out handover
+	req.Piece = out.wrap(req)
 	var spent Answer
 	var failures []*failure
 	for _, c := range candidates {
-		answer, err := s.ask(ctx, c, req)
+		answer, err := s.ask(ctx, c, req, &out)
 		if answer.Usage.Provenance != "" {
 			answer.Model = c.name
 			spent = Answer{Model: c.name, Usage: answer.Usage}
 		}
 		var f *failure
+		var d *declined
 		switch {
 		case err == nil:
 			return answer, nil
 		case ctx.Err() != nil:
 			return spent, fmt.Errorf("waiting for the model: %w", ctx.Err())
+		case errors.As(err, &d):
+			return spent, d.cause
 		case errors.As(err, &f):
 			f.model = c.name
+			if out.begun {
+				return spent, interrupted(f)
+			}
 			failures = append(failures, f)
 		default:
 			return spent, err
@@ -56,12 +65,42 @@ func (s *Service) Generate(ctx context.Context, req Request) (Answer, error) {
 	return spent, unavailable(failures)
 }
 
+// handover is what a call has handed on to its caller.
+type handover struct{ begun bool }
+
+// declined is an error of the caller's own function.
+type declined struct{ cause error }
+
+func (d *declined) Error() string { return d.cause.Error() }
+
+// wrap is the function that clients give the pieces of req to, nil when nobody
+// wants them.
+func (h *handover) wrap(req Request) func(string) error {
+	if req.Piece == nil || len(req.Schema) > 0 {
+		return nil
+	}
+	return func(text string) error {
+		h.begun = true
+		if err := req.Piece(text); err != nil {
+			return &declined{err}
+		}
+		return nil
+	}
+}
+
+// interrupted is the fault of an answer that broke off.
+func interrupted(f *failure) error {
+	fault := because(Interrupted, f.class)
+	fault.Retryable, fault.RetryAfter = f.retry, f.after
+	return fault.Because(f)
+}
+
 // unavailable is the fault of a call that every model failed. It tells the last
 // failure, and is retryable when any of them was.
 func unavailable(failures []*failure) error {
 	last := failures[len(failures)-1]
 	causes := make([]error, len(failures))
-	fault := Unavailable.With("reason", last.class)
+	fault := because(Unavailable, last.class)
 	if last.status != 0 {
 		fault = fault.With("provider_status", last.status)
 	}
@@ -75,9 +114,9 @@ func unavailable(failures []*failure) error {
 }
 
 // ask tries one model, again after failures that may pass: at most maxAttempts
-// times, within the provider's retry budget, and only when the wait ends before
-// ctx does.
-func (s *Service) ask(ctx context.Context, c candidate, req Request) (Answer, error) {
+// times, within the provider's retry budget, only when the wait ends before ctx
+// does, and never when a piece was handed on.
+func (s *Service) ask(ctx context.Context, c candidate, req Request, out *handover) (Answer, error) {
 	if wait := s.circuit.closedIn(c.name, s.now()); wait > 0 {
 		return Answer{}, &failure{class: CircuitOpen, retry: true, after: wait}
 	}
@@ -94,7 +133,11 @@ func (s *Service) ask(ctx context.Context, c candidate, req Request) (Answer, er
 		if f.outage() {
 			s.circuit.failed(c.name, s.now())
 		}
-		wait, again := s.wait(ctx, c, attempt, f)
+		var wait time.Duration
+		again := false
+		if !out.begun {
+			wait, again = s.wait(ctx, c, attempt, f)
+		}
 		s.log.LogAttrs(ctx, levelOf(f), "model call failed", logOf(c.name, attempt, f, answer.Usage, wait, again)...)
 		if !again {
 			return answer, f

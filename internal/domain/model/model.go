@@ -5,16 +5,24 @@
 // is not configured, or that fails, is passed over for the next. Retries are its
 // own, few and spread by jitter; the providers' SDKs retry nothing.
 //
-// What a provider sends is treated as hostile: the size of an answer is bounded,
-// its numbers are checked, and neither its error texts nor anything of a prompt
-// or a key reaches an error or a log line. A failure is named by a class of a
-// fixed list and the HTTP status alone.
+// Answers are streamed. A caller who asks for it gets the text in pieces as they
+// come, and from the first piece on the call is bound to the model that wrote it:
+// it is not repeated and no other model is asked, because what was seen cannot be
+// taken back. Servers that answer a streamed request with one JSON object, that
+// know no stream_options, or that end without their end mark are understood.
+//
+// What a provider sends is treated as hostile: the size of an answer and the
+// silence inside it are bounded, its numbers are checked, and neither its error
+// texts nor anything of a prompt or a key reaches an error or a log line. A
+// failure is named by a class of a fixed list and the HTTP status alone.
 //
 // Structured output: with a Schema, an OpenAI-compatible provider gets a
 // json_schema response format, strict when the schema has a strict form, and
 // otherwise Anthropic gets one tool that it is forced to use, because that takes
 // any schema of an object on every model. A schema whose root is no object is
-// wrapped into one and the answer unwrapped. The answer is not validated here.
+// wrapped into one and the answer unwrapped. The answer is not validated here,
+// and it is never handed on in pieces: it may be fenced or wrapped, half of a JSON
+// value is of no use, and held back it can still be asked for again.
 package model
 
 import (
@@ -40,11 +48,18 @@ var (
 	// Unavailable: every suitable provider refused the request or failed. Fields:
 	// reason (a Class) and, when there was an answer, provider_status.
 	Unavailable = fault.Define("model_unavailable", fault.Unavailable, "The language model could not be reached or refused to answer.", fault.Retryable(),
-		fault.Outcome("Execute it again later."))
+		fault.Outcome("The message ends with the reason. Execute it again later; where the reason is out_of_quota, unauthorized, "+
+			"unknown_model, rejected or redirected, tell the operator, because it will not pass by itself."))
+	// Interrupted: the answer broke off after a piece of it was handed on. Field:
+	// reason (a Class).
+	Interrupted = fault.Define("model_interrupted", fault.Unavailable,
+		"The language model's answer broke off. The part that came is in the execution's output.delta events.", fault.Retryable(),
+		fault.Outcome("The message ends with the reason. Execute it again for a whole answer; the part that came stays in the events."))
 	// Refused: the model answered, but declined or was cut off. Field: reason,
-	// "refused" or "cut_off".
+	// Declined or CutOff.
 	Refused = fault.Define("model_refused", fault.Invalid, "The language model declined to answer or was cut off by its limit.",
-		fault.Outcome("Change the input, or ask for less."))
+		fault.Outcome("The message ends with the reason. refused: change the input. cut_off: ask for less, or ask the publisher for more "+
+			"max_tokens; what came before the limit is in the output.delta events of packages without an output schema."))
 )
 
 // Kind is the wire format that a provider speaks.
@@ -80,6 +95,11 @@ type Options struct {
 	// AttemptTimeout bounds one attempt, below the deadline of its context. 0 means
 	// ten minutes.
 	AttemptTimeout time.Duration
+	// Silence is the longest that an answer may pause once its text has begun. 0
+	// means half a minute: a model that writes sends something every second or two,
+	// and providers fill longer pauses with pings, so that is a dead line. Before the
+	// text a model may think for minutes without a word; AttemptTimeout bounds that.
+	Silence time.Duration
 	// HTTP sends the requests; redirects are refused whatever it says.
 	HTTP   *http.Client
 	Logger *slog.Logger
@@ -103,22 +123,11 @@ type Request struct {
 	SchemaName string
 	// MaxTokens caps the answer; 0 or more than the installation's cap means that cap.
 	MaxTokens int
-}
-
-// Provenance says where usage numbers come from.
-type Provenance string
-
-// The provenances. The zero value means that no model answered.
-const (
-	FromProvider Provenance = "provider" // both numbers are the provider's
-	Missing      Provenance = "missing"  // at least one is absent or implausible, and 0 here
-)
-
-// Usage is what the answer cost in tokens. Numbers are never negative.
-type Usage struct {
-	Input      int64
-	Output     int64
-	Provenance Provenance
+	// Piece, when there is no Schema, takes the answer's text as it comes: pieces of
+	// valid UTF-8, never empty, whose concatenation is the Text of the Answer. It is
+	// called in order and from the goroutine of Generate, which reads on when it
+	// returns; its error ends the call and is returned.
+	Piece func(text string) error
 }
 
 // Answer is what a model said.
@@ -134,11 +143,12 @@ type Answer struct {
 
 // Limits of what is sent and read.
 const (
-	maxAnswer        = 4 << 20  // bytes of one answer, uncompressed
+	maxAnswer        = 4 << 20  // bytes of the text of one answer, or of one that comes as one JSON object
+	maxPerToken      = 512      // bytes of a stream for each token asked for, beside maxAnswer: events are 100 to 400 bytes
 	maxErrorAnswer   = 64 << 10 // bytes of an answer with an error status
-	maxPlausible     = 1e9      // tokens that one call could conceivably use
 	defaultMaxTokens = 8192
 	defaultTimeout   = 10 * time.Minute
+	defaultSilence   = 30 * time.Second
 )
 
 // Service asks models. It is safe for concurrent use.
@@ -158,8 +168,8 @@ type provider struct {
 	budget *retryBudget
 }
 
-// client speaks one wire format. On failure the Answer still carries the usage
-// that the provider reported. The error is a *failure, the Refused fault, or
+// client speaks one wire format. On failure the Answer still carries the usage of
+// what was answered. The error is a *failure, a *declined, the Refused fault, or
 // that of ctx.
 type client interface {
 	generate(ctx context.Context, model string, req Request) (Answer, error)
@@ -187,9 +197,12 @@ func New(o Options) *Service {
 	if s.sleep == nil {
 		s.sleep = sleep
 	}
-	line := wire{http: withoutRedirects(o.HTTP), timeout: o.AttemptTimeout, now: o.Now}
+	line := wire{http: withoutRedirects(o.HTTP), timeout: o.AttemptTimeout, silence: o.Silence, now: o.Now}
 	if line.timeout <= 0 {
 		line.timeout = defaultTimeout
+	}
+	if line.silence <= 0 {
+		line.silence = defaultSilence
 	}
 	for _, p := range o.Providers {
 		if p.Key == "" && p.BaseURL == "" {

@@ -29,7 +29,7 @@ func TestAnswersAndSendsWhatWasAsked(t *testing.T) {
 		}
 		r := sent[0]
 		_, short, _ := strings.Cut(name, "/")
-		if r.Model != short || r.System != "Be brief." || r.User != "Hello?" || r.MaxTokens != 8192 || r.Stream || r.Schema != nil {
+		if r.Model != short || r.System != "Be brief." || r.User != "Hello?" || r.MaxTokens != 8192 || !r.Stream || r.Schema != nil {
 			t.Errorf("request = %+v", r)
 		}
 		if r.Key != keyOne && r.Key != keyTwo {
@@ -156,30 +156,34 @@ func TestLongAnswersNeedNoStream(t *testing.T) {
 }
 
 func TestA187UsageNumbers(t *testing.T) {
-	missing := func(in, out int64) model.Usage {
-		return model.Usage{Input: in, Output: out, Provenance: model.Missing}
+	const in, out = 4, 1 // estimates for "Be brief." with "Hello?" and "fine"
+	estimated := func(in, out int64) model.Usage {
+		return model.Usage{Input: in, Output: out, Provenance: model.Estimated}
 	}
 	for name, c := range map[string]struct {
 		reply modeltest.Reply
 		want  model.Usage
 	}{
-		"none":           {modeltest.Reply{NoUsage: true}, missing(0, 0)},
-		"negative":       {modeltest.Reply{Usage: &modeltest.Usage{Input: -5, Output: 7}}, missing(0, 7)},
-		"both negative":  {modeltest.Reply{Usage: &modeltest.Usage{Input: -5, Output: math.MinInt64}}, missing(0, 0)},
-		"null":           {modeltest.Reply{Usage: &modeltest.Usage{Input: 3}}, missing(3, 0)},
-		"text":           {modeltest.Reply{Usage: &modeltest.Usage{Input: "12", Output: 1}}, missing(0, 1)},
-		"fraction":       {modeltest.Reply{Usage: &modeltest.Usage{Input: 1.5, Output: 1}}, missing(0, 1)},
-		"implausible":    {modeltest.Reply{Usage: &modeltest.Usage{Input: 1, Output: math.MaxInt64}}, missing(1, 0)},
-		"beyond numbers": {modeltest.Reply{Usage: &modeltest.Usage{Input: 1e300, Output: 1}}, missing(0, 1)},
-		"an object":      {modeltest.Reply{Usage: &modeltest.Usage{Input: map[string]int{"n": 1}, Output: 1}}, missing(0, 1)},
+		"none":           {modeltest.Reply{NoUsage: true}, estimated(in, out)},
+		"negative":       {modeltest.Reply{Usage: &modeltest.Usage{Input: -5, Output: 7}}, estimated(in, 7)},
+		"both negative":  {modeltest.Reply{Usage: &modeltest.Usage{Input: -5, Output: math.MinInt64}}, estimated(in, out)},
+		"null":           {modeltest.Reply{Usage: &modeltest.Usage{Input: 3}}, estimated(3, out)},
+		"text":           {modeltest.Reply{Usage: &modeltest.Usage{Input: "12", Output: 1}}, estimated(in, 1)},
+		"fraction":       {modeltest.Reply{Usage: &modeltest.Usage{Input: 1.5, Output: 1}}, estimated(in, 1)},
+		"implausible":    {modeltest.Reply{Usage: &modeltest.Usage{Input: 1, Output: math.MaxInt64}}, estimated(1, out)},
+		"beyond numbers": {modeltest.Reply{Usage: &modeltest.Usage{Input: 1e300, Output: 1}}, estimated(in, 1)},
+		"an object":      {modeltest.Reply{Usage: &modeltest.Usage{Input: map[string]int{"n": 1}, Output: 1}}, estimated(in, 1)},
 		"zero":           {modeltest.Reply{Usage: &modeltest.Usage{Input: 0, Output: 0}}, model.Usage{Provenance: model.FromProvider}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, w *world, s *modeltest.Server, name string) {
 				c.reply.Text = "fine"
-				s.Script(c.reply)
-				if got := w.answer(t, name).Usage; got != c.want {
-					t.Errorf("usage = %+v, want %+v", got, c.want)
+				for _, whole := range []bool{false, true} {
+					c.reply.Whole = whole
+					s.Script(c.reply)
+					if got := w.answer(t, name).Usage; got != c.want {
+						t.Errorf("in one: %v: usage = %+v, want %+v", whole, got, c.want)
+					}
 				}
 			})
 		})
@@ -245,8 +249,8 @@ func TestA187ToolCallsThatNobodyAskedFor(t *testing.T) {
 }
 
 func TestRefusalsAndCutOffAnswersEndTheCall(t *testing.T) {
-	for reason, finish := range map[string]modeltest.Finish{"refused": modeltest.Refusal, "cut_off": modeltest.Length} {
-		t.Run(reason, func(t *testing.T) {
+	for reason, finish := range map[model.Class]modeltest.Finish{model.Declined: modeltest.Refusal, model.CutOff: modeltest.Length} {
+		t.Run(string(reason), func(t *testing.T) {
 			both(t, func(t *testing.T, w *world, s *modeltest.Server, name string) {
 				s.Script(modeltest.Reply{Text: "I cannot help with that.", Finish: finish})
 				answer, err := w.ask(t, name, "one/next", "two/next")

@@ -1,10 +1,13 @@
 package model
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/openai/openai-go/v3"
@@ -41,91 +44,112 @@ func newOpenAI(p Provider, w wire) *openAI {
 	return &openAI{chat: openai.NewChatCompletionService(options...), wire: w, compatible: compatible}
 }
 
+// chatMode is how a completion is asked for. Compatible servers know less than
+// OpenAI's own, and say so by rejecting the request.
+type chatMode struct {
+	format     format
+	compatible bool // max_tokens instead of max_completion_tokens
+	streamed   bool
+	counted    bool // stream_options, for the usage of a streamed answer
+}
+
 // generate asks with the strictest response format that the schema has, and with
-// the next one when the server rejects the request as it is: compatible servers
-// know json_schema in part or not at all. A rejected request costs nothing.
+// less when the server rejects the request as it is: the next format, the other
+// name of the token limit, no usage, no stream. A rejected request costs nothing.
 func (c *openAI) generate(ctx context.Context, model string, req Request) (Answer, error) {
 	formats := formatsFor(req)
-	compatible, swapped := c.compatible, false
+	mode := chatMode{format: formats[0], compatible: c.compatible, streamed: true, counted: true}
+	swapped := false
 	for {
-		answer, rejected, err := c.once(ctx, model, req, formats[0], compatible)
+		answer, rejected, err := c.once(ctx, model, req, mode)
 		switch {
 		case rejected == nil:
 			return answer, err
-		case isTokenLimit(rejected.Param) && !swapped:
-			compatible, swapped = !compatible, true
-		case len(formats) > 1 && rejected.Code != "context_length_exceeded":
+		case rejected.names("max_tokens", "max_completion_tokens") && !swapped:
+			mode.compatible, swapped = !mode.compatible, true
+		case mode.counted && (rejected.names("stream_options") || bytes.Contains(rejected.body, []byte("stream_options"))):
+			mode.counted = false
+		case mode.streamed && rejected.names("stream"):
+			mode.streamed, mode.counted = false, false
+		case len(formats) > 1 && rejected.code() != "context_length_exceeded":
 			formats = formats[1:]
+			mode.format = formats[0]
 		default:
 			return answer, err
 		}
 	}
 }
 
-func isTokenLimit(param string) bool {
-	return param == "max_tokens" || param == "max_completion_tokens"
+// rejection is the error of a provider that found the request itself wrong.
+type rejection struct {
+	problem
+	body []byte
 }
 
-// once is one request. rejected is the provider's error when it found the
+func readRejection(body []byte) *rejection {
+	var answer struct {
+		Error json.RawMessage `json:"error"`
+	}
+	_ = json.Unmarshal(body, &answer) // what has another form names no parameter
+	return &rejection{problem: readProblem(answer.Error), body: body}
+}
+
+// names says that one of these parameters is what is wrong.
+func (r *rejection) names(params ...string) bool { return slices.Contains(params, r.Param) }
+
+// once is one request. rejected is what the provider says when it found the
 // request itself wrong.
-func (c *openAI) once(ctx context.Context, model string, req Request, f format, compatible bool) (answer Answer, rejected *openai.Error, err error) {
+func (c *openAI) once(ctx context.Context, model string, req Request, mode chatMode) (answer Answer, rejected *rejection, err error) {
+	attempt, x, end := c.wire.begin(ctx, req)
+	defer end()
+	var res *http.Response
+	options := []option.RequestOption{option.WithMiddleware(x.watch), option.WithResponseBodyInto(&res)}
+	if mode.streamed {
+		options = append(options, option.WithJSONSet("stream", true))
+	}
+	a := chatAnswer{writing: writing{exchange: x, piece: req.Piece}}
+	if _, err = c.chat.New(attempt, mode.params(model, req), options...); err == nil {
+		defer func() { _ = res.Body.Close() }()
+		err = x.receive(res, a.take)
+	}
+	answer.Usage = a.spent(req)
+	if err = x.settle(ctx, err, a.whole(), c.wire.now()); err == nil {
+		answer.Text, err = a.verdict(mode.format)
+		return answer, nil, err
+	}
+	var f *failure
+	if errors.As(err, &f) && !isSuccess(x.status) {
+		said := readRejection(x.refused)
+		if said.code() == "insufficient_quota" {
+			f.class, f.retry = OutOfQuota, false
+		}
+		if x.status == http.StatusBadRequest || x.status == http.StatusUnprocessableEntity {
+			rejected = said
+		}
+	}
+	return answer, rejected, err
+}
+
+func (m chatMode) params(model string, req Request) openai.ChatCompletionNewParams {
 	params := openai.ChatCompletionNewParams{Model: model}
-	if system := f.system(req); system != "" {
+	if system := m.format.system(req); system != "" {
 		params.Messages = append(params.Messages, openai.SystemMessage(system))
 	}
 	params.Messages = append(params.Messages, openai.UserMessage(req.User))
-	if compatible {
+	if m.compatible {
 		params.MaxTokens = openai.Int(int64(req.MaxTokens))
 	} else {
 		params.MaxCompletionTokens = openai.Int(int64(req.MaxTokens))
 	}
-	if f.schema != nil {
+	if m.counted {
+		params.StreamOptions.IncludeUsage = openai.Bool(true)
+	}
+	if m.format.schema != nil {
 		params.ResponseFormat.OfJSONSchema = &shared.ResponseFormatJSONSchemaParam{
 			JSONSchema: shared.ResponseFormatJSONSchemaJSONSchemaParam{
-				Name: req.SchemaName, Strict: openai.Bool(f.strict), Schema: f.schema,
+				Name: req.SchemaName, Strict: openai.Bool(m.format.strict), Schema: m.format.schema,
 			},
 		}
 	}
-	var x exchange
-	res, err := c.chat.New(ctx, params, option.WithMiddleware(x.watch))
-	if ended := ctx.Err(); err != nil && ended != nil {
-		return Answer{}, nil, ended
-	}
-	if f := x.outcome(err, c.wire.now()); f != nil {
-		var e *openai.Error
-		if errors.As(err, &e) && e.Code == "insufficient_quota" {
-			f.class, f.retry = OutOfQuota, false
-		}
-		if x.status == http.StatusBadRequest || x.status == http.StatusUnprocessableEntity {
-			rejected = &openai.Error{}
-			if e != nil {
-				rejected = e
-			}
-		}
-		return Answer{}, rejected, f
-	}
-	answer, err = readOpenAI(res, f, x.status)
-	return answer, nil, err
-}
-
-// readOpenAI takes the answer out of a completion.
-func readOpenAI(res *openai.ChatCompletion, f format, status int) (Answer, error) {
-	if res == nil {
-		return Answer{}, invalid(status)
-	}
-	answer := Answer{Usage: readUsage(res.Usage.RawJSON(), []string{"prompt_tokens"}, "completion_tokens")}
-	if len(res.Choices) == 0 {
-		return answer, invalid(status)
-	}
-	choice := res.Choices[0]
-	switch {
-	case choice.Message.Refusal != "" || choice.FinishReason == "content_filter":
-		return answer, Refused.With("reason", "refused")
-	case choice.FinishReason == "length":
-		return answer, Refused.With("reason", "cut_off")
-	case choice.Message.Content == "":
-		return answer, invalid(status)
-	}
-	answer.Text = f.text(choice.Message.Content)
-	return answer, nil
+	return params
 }

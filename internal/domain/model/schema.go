@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -256,40 +255,4 @@ func isName(name string) bool {
 		}
 	}
 	return true
-}
-
-// readUsage takes the numbers out of a usage object. The first of inputs must be
-// there; the others are parts that providers count apart. Numbers are parsed
-// here because an SDK makes something of every wrong one.
-func readUsage(raw string, inputs []string, output string) Usage {
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(raw), &object); err != nil {
-		return Usage{Provenance: Missing}
-	}
-	usage := Usage{Provenance: FromProvider}
-	for i, name := range inputs {
-		if part := object[name]; i > 0 && (part == nil || string(part) == "null") {
-			continue
-		}
-		n, ok := tokens(object[name])
-		if !ok {
-			usage.Provenance = Missing
-		}
-		usage.Input += n
-	}
-	n, ok := tokens(object[output])
-	if !ok {
-		usage.Provenance = Missing
-	}
-	usage.Output = n
-	return usage
-}
-
-// tokens parses one number; ok is false when no call could have used that many.
-func tokens(raw json.RawMessage) (n int64, ok bool) {
-	n, err := strconv.ParseInt(string(raw), 10, 64)
-	if err != nil || n < 0 || n > maxPlausible {
-		return 0, false
-	}
-	return n, true
 }

@@ -241,7 +241,8 @@ func TestOpenAIItselfGetsItsOwnTokenLimit(t *testing.T) {
 	}
 }
 
-// answering is an HTTP client without a network: every request gets body.
+// answering is an HTTP client without a network: every request gets body, labeled
+// as JSON, whatever it is.
 func answering(body string, see func(*http.Request)) *http.Client {
 	return &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
 		see(r)

@@ -61,11 +61,14 @@ type Task struct {
 	File func(ctx context.Context, path string) ([]byte, error)
 }
 
-// Usage is what an execution used. Tokens are as the provider reported them.
+// Usage is what an execution used.
 type Usage struct {
 	CPU          time.Duration `json:"-"`
 	InputTokens  int64         `json:"input_tokens,omitempty"`
 	OutputTokens int64         `json:"output_tokens,omitempty"`
+	// Provenance says where the tokens come from: "provider" for its own numbers,
+	// "estimated" when one of them is ours, "" when no model answered.
+	Provenance string `json:"provenance,omitempty"`
 	// Model is what really answered, as provider/model.
 	Model string `json:"model,omitempty"`
 }

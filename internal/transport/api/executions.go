@@ -107,7 +107,9 @@ var executeAgent = operation{
 	Summary: "Execute an agent", Tags: []string{"Executions"},
 	Description: "Executes one version of a package on your input. Answers 200 with the ended execution, or 202 when it has not " +
 		"ended in the time that Prefer allows; the same execution is then found at its Location. With Accept: text/event-stream " +
-		"the answer is the execution's events, and, last, the execution itself. Your connection may go away: the execution goes on.",
+		"the answer is the execution's events, and, last, the execution itself. A prompt without an output schema writes its text " +
+		"as output.delta events with data {\"text\": \"...\"}, whose texts together are the output's; when the execution fails, they are " +
+		"the part that came. Your connection may go away: the execution goes on.",
 	Needs: access.ExecuteAgents,
 	Faults: faults{
 		registry.PackageNotFound, registry.VersionNotFound, registry.InvalidSelector, registry.SelectorConflict, registry.InvalidInput,

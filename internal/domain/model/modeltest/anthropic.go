@@ -2,11 +2,12 @@ package modeltest
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 )
 
-// anthropic is the format of messages, without streaming.
+// anthropic is the format of messages.
 type anthropic struct{}
 
 func (anthropic) read(r *http.Request, body []byte) (Request, string) {
@@ -35,7 +36,7 @@ func (anthropic) read(r *http.Request, body []byte) (Request, string) {
 	if err := json.Unmarshal(body, &in); err != nil {
 		return req, "The request body is not valid JSON."
 	}
-	req.Model, req.MaxTokens = in.Model, in.MaxTokens
+	req.Model, req.MaxTokens, req.Stream = in.Model, in.MaxTokens, in.Stream
 	for _, t := range in.System {
 		req.System += t.Text
 	}
@@ -55,8 +56,6 @@ func (anthropic) read(r *http.Request, body []byte) (Request, string) {
 		return req, "model, messages: Field required"
 	case in.MaxTokens <= 0:
 		return req, "max_tokens: must be greater than 0"
-	case in.Stream:
-		return req, "stream: not supported by this stand-in"
 	}
 	return req, ""
 }
@@ -73,24 +72,36 @@ func (anthropic) failure(reply Reply) any {
 	return object{"type": "error", "error": object{"type": kind, "message": reply.Text}, "request_id": "req_1"}
 }
 
-func (anthropic) answer(req Request, reply Reply) any {
-	tool := reply.Tool
-	if tool == "" && req.Forced && json.Valid([]byte(reply.Text)) {
-		tool = req.SchemaName
+// tool is the tool that the answer is a call of, if it is one: the one that was
+// forced takes a Text that is JSON.
+func (anthropic) tool(req Request, reply Reply) string {
+	if reply.Tool == "" && req.Forced && json.Valid([]byte(reply.Text)) {
+		return req.SchemaName
 	}
-	content, stop := []object{{"type": "text", "text": reply.Text}}, "end_turn"
+	return reply.Tool
+}
+
+func (anthropic) stop(tool string, reply Reply) string {
+	switch {
+	case reply.Finish == Length:
+		return "max_tokens"
+	case reply.Finish == Refusal:
+		return "refusal"
+	case tool != "":
+		return "tool_use"
+	}
+	return "end_turn"
+}
+
+func (f anthropic) answer(req Request, reply Reply) any {
+	tool := f.tool(req, reply)
+	content := []object{{"type": "text", "text": reply.Text}}
 	if tool != "" {
-		content, stop = []object{{"type": "tool_use", "id": "toolu_1", "name": tool, "input": json.RawMessage(reply.Text)}}, "tool_use"
-	}
-	switch reply.Finish {
-	case Length:
-		stop = "max_tokens"
-	case Refusal:
-		stop = "refusal"
+		content = []object{{"type": "tool_use", "id": "toolu_1", "name": tool, "input": json.RawMessage(reply.Text)}}
 	}
 	out := object{
 		"id": "msg_1", "type": "message", "role": "assistant", "model": reply.model(req.Model),
-		"content": content, "stop_reason": stop, "stop_sequence": nil,
+		"content": content, "stop_reason": f.stop(tool, reply), "stop_sequence": nil,
 	}
 	if u, ok := reply.usage(); ok {
 		out["usage"] = object{
@@ -99,6 +110,55 @@ func (anthropic) answer(req Request, reply Reply) any {
 		}
 	}
 	return out
+}
+
+// stream is a message of one block: its start, with the tokens of the request, the
+// block by pieces, and its end, with the tokens of the answer.
+func (f anthropic) stream(req Request, reply Reply, pieces []string) events {
+	tool := f.tool(req, reply)
+	message := object{
+		"id": "msg_1", "type": "message", "role": "assistant", "model": reply.model(req.Model),
+		"content": []object{}, "stop_reason": nil, "stop_sequence": nil,
+	}
+	end := object{"type": "message_delta", "delta": object{"stop_reason": f.stop(tool, reply), "stop_sequence": nil}}
+	if u, ok := reply.usage(); ok {
+		message["usage"] = object{
+			"input_tokens": u.Input, "output_tokens": 1,
+			"cache_creation_input_tokens": 0, "cache_read_input_tokens": nil,
+		}
+		end["usage"] = object{"output_tokens": u.Output}
+	}
+	block := object{"type": "text", "text": ""}
+	if tool != "" {
+		block = object{"type": "tool_use", "id": "toolu_1", "name": tool, "input": object{}}
+	}
+	made := events{
+		begin: []string{
+			named(object{"type": "message_start", "message": message}),
+			named(object{"type": "content_block_start", "index": 0, "content_block": block}),
+			named(object{"type": "ping"}),
+		},
+		end: []string{
+			named(object{"type": "content_block_stop", "index": 0}), named(end), named(object{"type": "message_stop"}),
+		},
+	}
+	for _, piece := range pieces {
+		delta := object{"type": "text_delta", "text": piece}
+		if tool != "" {
+			delta = object{"type": "input_json_delta", "partial_json": piece}
+		}
+		made.pieces = append(made.pieces, named(object{"type": "content_block_delta", "index": 0, "delta": delta}))
+	}
+	return made
+}
+
+func (f anthropic) problem(reply Reply) string {
+	return "event: error\n" + data(encode(f.failure(reply)))
+}
+
+// named is an event under the name of its type.
+func named(event object) string {
+	return fmt.Sprintf("event: %s\n%s", event["type"], data(encode(event)))
 }
 
 func (anthropic) open() string {

@@ -1,9 +1,10 @@
 // Package modeltest is a stand-in for language-model providers.
 //
 // A Server is a real HTTP server on 127.0.0.1 that speaks OpenAI's chat
-// completions, at once and streamed, and Anthropic's messages. It answers what a
+// completions and Anthropic's messages, at once and streamed. It answers what a
 // test has scripted, faults included, one Reply for each request, and keeps the
-// requests for assertions. With nothing scripted it answers Default.
+// requests for assertions. With nothing scripted it answers Default. Nothing in it
+// waits for a clock: a test that needs a pause holds the Gate.
 package modeltest
 
 import (
@@ -22,14 +23,18 @@ import (
 // Fault breaks an answer on its way.
 type Fault int
 
-// The faults.
+// The faults. Those inside an answer come After so many pieces of a stream.
 const (
 	None    Fault = iota
 	Silence       // accepts the request and never answers, until the client goes
 	Hangup        // closes the connection without an answer
-	Cut           // closes the connection in the middle of the answer
-	Stall         // sends half of the answer, then nothing, until the client goes
-	Broken        // answers 200 with JSON that ends too early
+	Cut           // closes the connection inside the answer, in the middle of what HTTP calls a message
+	Torn          // the same, inside a character of the next piece's JSON
+	Reset         // resets the connection inside the answer
+	Stall         // says nothing more inside the answer, until the client goes
+	Broken        // ends the answer too early, and in good order
+	Problem       // sends the provider's error inside a stream; Status, Code and Text say which
+	Endless       // sends Noise for ever inside a stream, until the client goes
 	NotJSON       // answers 200 with a page of HTML
 	Empty         // answers 200 with an empty object
 	Huge          // answers 200 with a text of 100 MiB
@@ -73,9 +78,23 @@ type Reply struct {
 	Model   string
 	Usage   *Usage // nil: 10 in, 5 out
 	NoUsage bool
-	Fault   Fault
+
+	// Pieces are the pieces of a streamed answer, instead of the words of Text.
+	Pieces []string
+	// Noise is sent as it is before each piece of a stream.
+	Noise string
+	// Whole answers a streamed request with one JSON object, as some servers do.
+	Whole bool
 	// Raw is sent as the whole body of the answer, with status 200.
 	Raw string
+
+	Fault Fault
+	// After is how many pieces of a stream, or else bytes of the body, are sent before
+	// the Fault; 0 means half of them.
+	After int
+	// Gate, when there is one, is received from before the header is sent and before
+	// each piece of a stream; closed, it holds nothing up.
+	Gate <-chan struct{}
 }
 
 // Request is what a client sent.
@@ -192,8 +211,8 @@ func (s *Server) Requests() []Request {
 // Arrived receives once for each request, when it has been read and recorded.
 func (s *Server) Arrived() <-chan struct{} { return s.arrivals }
 
-// Left receives once for each client that went while a Silence or a Stall kept
-// it waiting.
+// Left receives once for each client that was seen to go before the end of its
+// answer.
 func (s *Server) Left() <-chan struct{} { return s.leavings }
 
 // Written returns how many bytes of answers the network took.
@@ -207,8 +226,19 @@ type format interface {
 	failure(reply Reply) any
 	// answer is the body of a good answer.
 	answer(req Request, reply Reply) any
-	// open is what stands before the text of a huge answer.
+	// open is what stands before the text of a huge answer that is not streamed.
 	open() string
+	// stream is a good answer as events; the text is that of pieces.
+	stream(req Request, reply Reply, pieces []string) events
+	// problem is the event of an error inside a stream.
+	problem(reply Reply) string
+}
+
+// events are a streamed answer as it stands on the wire.
+type events struct {
+	begin  []string
+	pieces []string
+	end    []string
 }
 
 const maxRequest = 16 << 20
@@ -223,26 +253,27 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, f format) {
 	if problem != "" {
 		reply = Reply{Status: http.StatusBadRequest, Text: problem}
 	}
-	out := &answer{ResponseWriter: w, server: s, request: r}
+	out := &answer{ResponseWriter: w, server: s, request: r, reply: reply}
+	out.pass()
 	switch {
 	case reply.Fault == Silence:
 		out.wait()
 	case reply.Fault == Hangup:
 		panic(http.ErrAbortHandler)
-	case reply.Status != 0 && reply.Status/100 != 2:
-		out.fail(reply, f.failure(reply))
+	case reply.Status != 0 && reply.Status/100 != 2 && reply.Fault != Problem:
+		out.fail(f.failure(reply))
+	case reply.Fault == NotJSON:
+		out.send("text/html", "<html><body>"+reply.Text+"</body></html>")
+	case reply.Raw != "":
+		out.send("application/json", reply.Raw)
+	case reply.Fault == Empty:
+		out.send("application/json", "{}")
+	case req.Stream && !reply.Whole:
+		out.stream(f.stream(req, reply, reply.pieces()), f.problem(reply))
 	case reply.Fault == Huge:
 		out.huge(f.open())
-	case reply.Fault == NotJSON:
-		out.send("text/html", "<html><body>"+reply.Text+"</body></html>", reply)
-	case reply.Raw != "":
-		out.send("application/json", reply.Raw, reply)
-	case reply.Fault == Empty:
-		out.send("application/json", "{}", reply)
-	case req.Stream:
-		out.stream(chunks(req, reply), reply)
 	default:
-		out.send("application/json", encode(f.answer(req, reply)), reply)
+		out.send("application/json", encode(f.answer(req, reply)))
 	}
 }
 
@@ -272,17 +303,36 @@ type answer struct {
 	http.ResponseWriter
 	server  *Server
 	request *http.Request
+	reply   Reply
 }
 
-func (a *answer) write(text string) bool {
+// write sends text at once, and ends the answer when the client has gone.
+func (a *answer) write(text string) {
 	n, err := io.WriteString(a.ResponseWriter, text)
 	a.server.written.Add(int64(n))
-	return err == nil && http.NewResponseController(a.ResponseWriter).Flush() == nil
+	if err == nil {
+		err = http.NewResponseController(a.ResponseWriter).Flush()
+	}
+	if err != nil {
+		note(a.server.leavings)
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // wait keeps the connection open until the client or the server goes.
-func (a *answer) wait() {
+func (a *answer) wait() { a.hold(nil) }
+
+// pass waits for the gate.
+func (a *answer) pass() {
+	if a.reply.Gate != nil {
+		a.hold(a.reply.Gate)
+	}
+}
+
+func (a *answer) hold(gate <-chan struct{}) {
 	select {
+	case <-gate:
+		return
 	case <-a.request.Context().Done():
 		note(a.server.leavings)
 	case <-a.server.stop:
@@ -290,65 +340,119 @@ func (a *answer) wait() {
 	panic(http.ErrAbortHandler)
 }
 
-func (a *answer) fail(reply Reply, body any) {
+func (a *answer) fail(body any) {
 	for name, value := range map[string]string{
-		"Retry-After": reply.RetryAfter, "X-Should-Retry": reply.ShouldRetry, "Location": reply.Location,
+		"Retry-After": a.reply.RetryAfter, "X-Should-Retry": a.reply.ShouldRetry, "Location": a.reply.Location,
 	} {
 		if value != "" {
 			a.Header().Set(name, value)
 		}
 	}
 	a.Header().Set("Content-Type", "application/json")
-	a.WriteHeader(reply.Status)
+	a.WriteHeader(a.reply.Status)
 	a.write(encode(body))
 }
 
-func (a *answer) send(contentType, body string, reply Reply) {
+// send writes a body that is no stream of ours, a Raw one may be a stream.
+func (a *answer) send(contentType, body string) {
 	a.Header().Set("Content-Type", contentType)
-	half := body[:len(body)/2]
-	switch reply.Fault {
-	case Cut:
-		a.write(half)
-		panic(http.ErrAbortHandler)
-	case Stall:
-		a.write(half)
-		a.wait()
-	case Broken:
-		a.write(half)
+	switch a.reply.Fault {
+	case Cut, Torn, Reset, Stall, Broken:
+		a.write(body[:a.reply.before(len(body))])
+		a.fall("")
 	default:
 		a.write(body)
 	}
 }
 
-func (a *answer) stream(events []string, reply Reply) {
+// before is after how many of n the fault comes.
+func (r Reply) before(n int) int {
+	if r.After > 0 {
+		return min(r.After, n)
+	}
+	return n / 2
+}
+
+// stream writes events one by one.
+func (a *answer) stream(e events, problem string) {
 	a.Header().Set("Content-Type", "text/event-stream")
-	for i, event := range events {
-		if i == len(events)/2 {
-			switch reply.Fault {
-			case Cut:
-				panic(http.ErrAbortHandler)
-			case Stall:
-				a.wait()
-			case Broken: // a clean end without the last event
-				return
-			}
-		}
-		if !a.write("data: " + event + "\n\n") {
+	if a.reply.Fault == Huge {
+		e.pieces = slices.Repeat(e.pieces, 1+HugeSize/len(e.pieces[0]))
+	}
+	at := -1
+	if a.reply.Fault != None && a.reply.Fault != Huge {
+		at = a.reply.before(len(e.pieces))
+	}
+	for _, event := range e.begin {
+		a.write(event)
+	}
+	for i, event := range e.pieces {
+		if i == at {
+			a.fallWith(event, problem)
 			return
 		}
+		a.pass()
+		a.write(a.reply.Noise + event)
+	}
+	if at == len(e.pieces) {
+		a.fallWith(e.end[0], problem)
+		return
+	}
+	for _, event := range e.end {
+		a.write(event)
+	}
+}
+
+// fallWith is the fault inside a stream; next is the event that it keeps back.
+func (a *answer) fallWith(next, problem string) {
+	switch a.reply.Fault {
+	case Problem:
+		a.write(problem)
+	case Endless:
+		noise := a.reply.Noise
+		if noise == "" {
+			noise = ": keep-alive\n\n"
+		}
+		for {
+			a.write(noise)
+		}
+	default:
+		a.fall(next)
+	}
+}
+
+// fall ends the answer where it stands.
+func (a *answer) fall(next string) {
+	switch a.reply.Fault {
+	case Torn:
+		cut := strings.IndexFunc(next, func(r rune) bool { return r > 127 }) + 1
+		if cut == 0 {
+			cut = len(next) / 2
+		}
+		a.write(next[:cut])
+		panic(http.ErrAbortHandler)
+	case Cut:
+		panic(http.ErrAbortHandler)
+	case Reset:
+		connection, _, err := http.NewResponseController(a.ResponseWriter).Hijack()
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		if tcp, ok := connection.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = connection.Close()
+	case Stall:
+		a.wait()
 	}
 }
 
 func (a *answer) huge(open string) {
 	a.Header().Set("Content-Type", "application/json")
-	if !a.write(open) {
-		return
-	}
+	a.write(open)
 	block := strings.Repeat("a", 1<<16)
 	for sent := 0; sent < HugeSize; sent += len(block) {
-		if !a.write(block) {
-			return
-		}
+		a.write(block)
 	}
 }
 
@@ -367,6 +471,19 @@ func (r Reply) usage() (Usage, bool) {
 		return *r.Usage, true
 	}
 	return Usage{Input: 10, Output: 5}, !r.NoUsage
+}
+
+// pieces are the pieces of a streamed answer: the words of Text, none for no Text.
+func (r Reply) pieces() []string {
+	switch {
+	case r.Fault == Huge:
+		return []string{strings.Repeat("a", 1<<14)}
+	case r.Pieces != nil:
+		return r.Pieces
+	case r.Text == "":
+		return nil
+	}
+	return strings.SplitAfter(r.Text, " ")
 }
 
 // model returns the name in the answer.

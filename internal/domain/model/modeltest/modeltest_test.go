@@ -101,7 +101,7 @@ func TestF42StreamsThatBreak(t *testing.T) {
 				for _, choice := range stream.Current().Choices {
 					got.WriteString(choice.Delta.Content)
 				}
-				if words++; words == 12 && c.fault == modeltest.Stall {
+				if words++; words == 11 && c.fault == modeltest.Stall {
 					cancel()
 				}
 			}
@@ -135,6 +135,121 @@ func TestAStreamEndsWhenItsReaderGoes(t *testing.T) {
 	}
 	if stream.Err() == nil {
 		t.Error("the stream ended well")
+	}
+}
+
+// The events of both formats stand on the wire as the providers write them.
+func TestTheWireFormatsOfStreams(t *testing.T) {
+	s := modeltest.New(t)
+	reply := modeltest.Reply{Pieces: []string{"Hé", "llo"}, Noise: ": a comment\n\n"}
+	s.Script(reply, reply, modeltest.Reply{Tool: "n", Pieces: []string{`{"a"`, `:1}`}, NoUsage: true}, modeltest.Reply{Text: "one", Whole: true})
+
+	const chunk = `data: {"choices":[{"delta":%,"finish_reason":null,"index":0,"logprobs":null}],"created":1760000000,"id":"chatcmpl-1",` +
+		`"model":"alpha","object":"chat.completion.chunk","usage":null}` + "\n\n"
+	delta := func(text string) string { return strings.Replace(chunk, "%", text, 1) }
+	_, body := post(t, s.OpenAI()+"/chat/completions", strings.NewReader(`{"model":"alpha","stream":true,"stream_options":{"include_usage":true},"messages":[{}]}`))
+	if want := delta(`{"content":"","refusal":null,"role":"assistant"}`) + reply.Noise + delta(`{"content":"Hé"}`) + reply.Noise + delta(`{"content":"llo"}`) +
+		strings.Replace(delta(`{}`), `"finish_reason":null`, `"finish_reason":"stop"`, 1) +
+		`data: {"choices":[],"created":1760000000,"id":"chatcmpl-1","model":"alpha","object":"chat.completion.chunk",` +
+		`"usage":{"completion_tokens":5,"prompt_tokens":10,"total_tokens":0}}` + "\n\ndata: [DONE]\n\n"; body != want {
+		t.Errorf("openai:\n%s\nwant\n%s", body, want)
+	}
+
+	ask := func() string {
+		_, body := post(t, s.Anthropic()+"/v1/messages", strings.NewReader(`{"model":"alpha","max_tokens":9,"stream":true,"messages":[{}]}`), "Anthropic-Version", "2023-06-01")
+		return body
+	}
+	event := func(name, rest string) string {
+		return "event: " + name + "\ndata: {" + rest + `"type":"` + name + "\"}\n\n"
+	}
+	begin := func(block, usage string) string {
+		return event("message_start", `"message":{"content":[],"id":"msg_1","model":"alpha","role":"assistant","stop_reason":null,"stop_sequence":null,"type":"message"`+usage+`},`) +
+			event("content_block_start", `"content_block":`+block+`,"index":0,`) + event("ping", "")
+	}
+	piece := func(delta string) string { return event("content_block_delta", `"delta":`+delta+`,"index":0,`) }
+	if body, want := ask(), begin(`{"text":"","type":"text"}`, `,"usage":{"cache_creation_input_tokens":0,"cache_read_input_tokens":null,"input_tokens":10,"output_tokens":1}`)+
+		reply.Noise+piece(`{"text":"Hé","type":"text_delta"}`)+reply.Noise+piece(`{"text":"llo","type":"text_delta"}`)+event("content_block_stop", `"index":0,`)+
+		"event: message_delta\ndata: {\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"type\":\"message_delta\",\"usage\":{\"output_tokens\":5}}\n\n"+
+		event("message_stop", ""); body != want {
+		t.Errorf("anthropic:\n%s\nwant\n%s", body, want)
+	}
+	if body, want := ask(), begin(`{"id":"toolu_1","input":{},"name":"n","type":"tool_use"}`, "")+
+		piece(`{"partial_json":"{\"a\"","type":"input_json_delta"}`)+piece(`{"partial_json":":1}","type":"input_json_delta"}`)+event("content_block_stop", `"index":0,`)+
+		event("message_delta", `"delta":{"stop_reason":"tool_use","stop_sequence":null},`)+event("message_stop", ""); body != want {
+		t.Errorf("anthropic's tool:\n%s\nwant\n%s", body, want)
+	}
+	if body := ask(); !strings.HasPrefix(body, `{"content":[{"text":"one"`) {
+		t.Errorf("in one: %s", body)
+	}
+}
+
+// A fault comes after so many pieces, or half of them.
+func TestFaultsInsideAStream(t *testing.T) {
+	const text = "one two thrée four"
+	for name, c := range map[string]struct {
+		reply modeltest.Reply
+		ends  string // what came ends so
+		fails bool
+	}{
+		"cut, half":        {modeltest.Reply{Fault: modeltest.Cut}, `"two "},"finish_reason":null,"index":0`, true},
+		"cut after one":    {modeltest.Reply{Fault: modeltest.Cut, After: 1}, `"one "},"finish_reason":null,"index":0`, true},
+		"cut after all":    {modeltest.Reply{Fault: modeltest.Cut, After: 99}, `"four"},"finish_reason":null,"index":0`, true},
+		"torn":             {modeltest.Reply{Fault: modeltest.Torn}, "\"thr\xc3", true},
+		"torn, in ASCII":   {modeltest.Reply{Fault: modeltest.Torn, After: 1}, `finish_r`, true},
+		"reset":            {modeltest.Reply{Fault: modeltest.Reset}, "", true},
+		"broken":           {modeltest.Reply{Fault: modeltest.Broken}, `"two "},"finish_reason":null,"index":0`, false},
+		"a problem":        {modeltest.Reply{Fault: modeltest.Problem, Status: 503, Code: "c"}, `data: {"error":{"code":"c","message":"` + text + `"`, false},
+		"raw, after bytes": {modeltest.Reply{Raw: "data: raw\n\n", Fault: modeltest.Broken, After: 7}, "data: r", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := modeltest.New(t)
+			c.reply.Text = text
+			s.Script(c.reply)
+			res, err := client(t).Post(s.OpenAI()+"/chat/completions", "application/json", strings.NewReader(`{"model":"a","stream":true,"messages":[{}]}`))
+			if err != nil {
+				if c.fails && c.ends == "" { // a reset may be seen before the header
+					return
+				}
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			body, err := io.ReadAll(res.Body)
+			if (err != nil) != c.fails || res.StatusCode != 200 {
+				t.Errorf("%d, error %v, want one: %v", res.StatusCode, err, c.fails)
+			}
+			at := strings.LastIndex(string(body), c.ends)
+			if rest := string(body[at+len(c.ends):]); at < 0 || strings.Contains(rest, "data:") {
+				t.Errorf("came %q, want nothing after %q", body, c.ends)
+			}
+		})
+	}
+}
+
+// A gate holds the header and each piece, and lets a client go that does not wait.
+func TestTheGate(t *testing.T) {
+	s := modeltest.New(t)
+	gate := make(chan struct{})
+	s.Script(modeltest.Reply{Text: "one two", Gate: gate})
+	ctx, cancel := context.WithCancel(t.Context())
+	service := chat(t, s)
+	opened := make(chan struct{})
+	go func() {
+		gate <- struct{}{}
+		close(opened)
+	}()
+	stream := service.NewStreaming(ctx, params)
+	<-opened
+	if !stream.Next() { // the role
+		t.Fatal(stream.Err())
+	}
+	gate <- struct{}{}
+	if !stream.Next() || stream.Current().Choices[0].Delta.Content != "one " {
+		t.Fatalf("%+v, %v", stream.Current(), stream.Err())
+	}
+	cancel()
+	<-s.Left()
+	if stream.Next() {
+		t.Errorf("another event: %+v", stream.Current())
 	}
 }
 
@@ -172,7 +287,6 @@ func TestWrongRequestsAreRefusedAsTheProvidersDo(t *testing.T) {
 		"anthropic: no version": {"/v1/messages", `{"model":"a","max_tokens":1,"messages":[{"role":"user","content":[]}]}`, nil},
 		"anthropic: no limit":   {"/v1/messages", `{"model":"a","messages":[{"role":"user","content":[]}]}`, version},
 		"anthropic: no model":   {"/v1/messages", `{"max_tokens":1}`, version},
-		"anthropic: a stream":   {"/v1/messages", `{"model":"a","max_tokens":1,"stream":true,"messages":[{"role":"user","content":[]}]}`, version},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, body := post(t, s.URL+c.path, strings.NewReader(c.body), c.header...)

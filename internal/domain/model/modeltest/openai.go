@@ -101,24 +101,30 @@ func openAIUsage(u Usage) object {
 	return object{"prompt_tokens": u.Input, "completion_tokens": u.Output, "total_tokens": 0}
 }
 
-// chunks are the events of a streamed answer: the text by words, the reason of
-// its end, the usage when it was asked for, and the end mark.
-func chunks(req Request, reply Reply) []string {
-	chunk := func(delta object, finish any) string {
-		return encode(object{
+// stream is the role, the text by pieces, the reason of its end, the usage when it
+// was asked for, and the end mark.
+func (openAI) stream(req Request, reply Reply, pieces []string) events {
+	chunk := func(choices []object, usage any) string {
+		return data(encode(object{
 			"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1760000000, "model": reply.model(req.Model),
-			"choices": []object{{"index": 0, "delta": delta, "finish_reason": finish}},
-		})
+			"choices": choices, "usage": usage,
+		}))
 	}
-	field := "content"
-	if reply.Finish == Refusal {
-		field = "refusal"
+	choice := func(delta object, finish any) string {
+		return chunk([]object{{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": nil}}, nil)
 	}
-	events := []string{chunk(object{"role": "assistant"}, nil)}
-	for _, word := range strings.SplitAfter(reply.Text, " ") {
-		events = append(events, chunk(object{field: word}, nil))
+	made := events{begin: []string{choice(object{"role": "assistant", "content": "", "refusal": nil}, nil)}}
+	for _, piece := range pieces {
+		delta := object{"content": piece}
+		switch {
+		case reply.Tool != "":
+			delta = object{"tool_calls": []object{{"index": 0, "function": object{"name": reply.Tool, "arguments": piece}}}}
+		case reply.Finish == Refusal:
+			delta = object{"refusal": piece}
+		}
+		made.pieces = append(made.pieces, choice(delta, nil))
 	}
-	events = append(events, chunk(object{}, finish(reply)))
+	made.end = append(made.end, choice(object{}, finish(reply)))
 	var options struct {
 		StreamOptions struct {
 			IncludeUsage bool `json:"include_usage"`
@@ -126,13 +132,16 @@ func chunks(req Request, reply Reply) []string {
 	}
 	_ = json.Unmarshal(req.Body, &options) // read has parsed it before
 	if u, ok := reply.usage(); ok && options.StreamOptions.IncludeUsage {
-		events = append(events, encode(object{
-			"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1760000000, "model": reply.model(req.Model),
-			"choices": []object{}, "usage": openAIUsage(u),
-		}))
+		made.end = append(made.end, chunk([]object{}, openAIUsage(u)))
 	}
-	return append(events, "[DONE]")
+	made.end = append(made.end, data("[DONE]"))
+	return made
 }
+
+func (f openAI) problem(reply Reply) string { return data(encode(f.failure(reply))) }
+
+// data is an event without a name.
+func data(text string) string { return "data: " + text + "\n\n" }
 
 type object map[string]any
 

@@ -17,6 +17,12 @@
 //
 // The output is the model's JSON value when the version has an output schema
 // (which the caller of the runtime checks), and {"text": "..."} otherwise.
+//
+// Without an output schema the text is handed on while the model writes it, as
+// output.delta events {"text": "..."} whose texts together are the text of the
+// output, or the part of it that came before a failure. With one there are no such
+// events: half of a JSON value is of no use to anybody, and an answer that nobody
+// has seen can be asked for again, of another model too.
 package prompt
 
 import (
@@ -52,7 +58,7 @@ var _ runtime.Runtime = (*Runtime)(nil)
 // Run asks the package's models once. Its faults are those of package model,
 // runtime.TimedOut, runtime.InvalidOutput, runtime.OutputExceeded, TooLong and
 // InvalidInstructions.
-func (r *Runtime) Run(ctx context.Context, task runtime.Task, _ runtime.Host) (runtime.Result, error) {
+func (r *Runtime) Run(ctx context.Context, task runtime.Task, host runtime.Host) (runtime.Result, error) {
 	if !task.Deadline.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, task.Deadline)
@@ -62,9 +68,19 @@ func (r *Runtime) Run(ctx context.Context, task runtime.Task, _ runtime.Host) (r
 	if err != nil {
 		return runtime.Result{}, err
 	}
+	var out *deltas
+	if len(task.Output) == 0 {
+		out = newDeltas(ctx, host, task.Limits)
+		request.Piece = out.piece
+	}
 	answer, err := r.models.Generate(ctx, request)
+	if out != nil {
+		if emitting := out.close(); err == nil {
+			err = emitting
+		}
+	}
 	result := runtime.Result{Usage: runtime.Usage{
-		InputTokens: answer.Usage.Input, OutputTokens: answer.Usage.Output, Model: answer.Model,
+		InputTokens: answer.Usage.Input, OutputTokens: answer.Usage.Output, Provenance: string(answer.Usage.Provenance), Model: answer.Model,
 	}}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):

@@ -42,8 +42,10 @@ func newRuntime(t *testing.T) (*prompt.Runtime, *modeltest.Server) {
 	})), s
 }
 
-// silent is a host that a prompt must not need.
+// silent is a host that takes every event and keeps none.
 type silent struct{ runtime.Host }
+
+func (silent) Emit(context.Context, runtime.EventKind, json.RawMessage) error { return nil }
 
 func task(instructions, input string, change ...func(*runtime.Task)) runtime.Task {
 	made := runtime.Task{
@@ -90,7 +92,7 @@ func TestTextWithoutASchema(t *testing.T) {
 	if err := json.Unmarshal(result.Output, &output); err != nil || output.Text != "Fine, <b>\"thanks\"</b> & you?\x1b[0m" {
 		t.Errorf("output = %s (%v)", result.Output, err)
 	}
-	if want := (runtime.Usage{InputTokens: 9, OutputTokens: 4, Model: "one/standard"}); result.Usage != want {
+	if want := (runtime.Usage{InputTokens: 9, OutputTokens: 4, Provenance: "provider", Model: "one/standard"}); result.Usage != want {
 		t.Errorf("usage = %+v, want %+v", result.Usage, want)
 	}
 	sent := s.Requests()[0]
@@ -212,8 +214,8 @@ func TestOutputBeyondItsLimit(t *testing.T) {
 		t.Errorf("at the limit: %v", err)
 	}
 	result, err := r.Run(t.Context(), task("Go.", `{}`, limit(int64(len(`{"text":"1234"}`)))), silent{})
-	if !errors.Is(err, runtime.OutputExceeded) || result.Output != nil || result.Usage.OutputTokens != 5 {
-		t.Errorf("result %+v, error %v; want output_exceeded with usage", result, err)
+	if !errors.Is(err, runtime.OutputExceeded) || result.Output != nil || result.Usage.OutputTokens != 2 || result.Usage.Provenance != "estimated" {
+		t.Errorf("result %+v, error %v; want output_exceeded with the usage of what came", result, err)
 	}
 	s.Default(modeltest.Reply{Text: `{"a":123}`})
 	if _, err := r.Run(t.Context(), task("Go.", `{}`, schema(triage), limit(8)), silent{}); !errors.Is(err, runtime.OutputExceeded) {
