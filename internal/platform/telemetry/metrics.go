@@ -29,8 +29,9 @@ type Metrics struct {
 	queued     prometheus.Gauge
 	limited    *prometheus.CounterVec
 	panics     prometheus.Counter
+	redis      *prometheus.CounterVec
 
-	operations, states, runtimes, scopes names
+	operations, states, runtimes, scopes, reasons names
 }
 
 // NewMetrics makes the metrics; version and revision are those of the build.
@@ -59,13 +60,16 @@ func NewMetrics(version, revision string) *Metrics {
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "stoa_panics_total", Help: "Panics that were caught.",
 		}),
+		redis: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stoa_redis_fallbacks_total", Help: "Uses of Redis that failed, so that the instance went on alone, by reason.",
+		}, []string{"reason"}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "stoa_build_info", Help: "Always 1; its labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.durations, m.inFlight, m.executions, m.queued, m.limited, m.panics, build,
+	m.registry.MustRegister(m.requests, m.durations, m.inFlight, m.executions, m.queued, m.limited, m.panics, m.redis, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -110,6 +114,11 @@ func (m *Metrics) SetQueued(n int) { m.queued.Set(float64(n)) }
 // counts, like "address" or "login".
 func (m *Metrics) RateLimited(scope string) {
 	m.limited.WithLabelValues(m.scopes.bounded(scope)).Inc()
+}
+
+// RedisFellBack counts a use of Redis that failed; reason is one of a few words.
+func (m *Metrics) RedisFellBack(reason string) {
+	m.redis.WithLabelValues(m.reasons.bounded(reason)).Inc()
 }
 
 // Panicked counts a panic that was caught.
