@@ -6,9 +6,24 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"stoa/internal/platform/ratelimit"
 )
 
-type addressKey struct{}
+type clientKey struct{}
+
+// client is what the middleware knows of who sent a request. One request has one,
+// so that what comes later needs no context of its own.
+type client struct {
+	address netip.Addr
+	// counted are the counters that Limits has counted the request under.
+	counted []ratelimit.Counter
+}
+
+func clientOf(ctx context.Context) *client {
+	c, _ := ctx.Value(clientKey{}).(*client)
+	return c
+}
 
 // ClientAddress finds out whose request it is. X-Forwarded-For counts only as far
 // as trusted proxies have written it: the address is the rightmost one that is
@@ -17,8 +32,8 @@ func ClientAddress(trusted []netip.Prefix) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			peer, _ := netip.ParseAddrPort(r.RemoteAddr) // none on a Unix socket: the zero address
-			client := forwarded(peer.Addr(), r.Header.Values("X-Forwarded-For"), trusted)
-			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), addressKey{}, client)))
+			c := &client{address: forwarded(peer.Addr(), r.Header.Values("X-Forwarded-For"), trusted)}
+			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, c)))
 		})
 	}
 }
@@ -26,8 +41,10 @@ func ClientAddress(trusted []netip.Prefix) func(http.Handler) http.Handler {
 // AddressOf is the client's address that ClientAddress found; the zero Addr when
 // there is none.
 func AddressOf(ctx context.Context) netip.Addr {
-	addr, _ := ctx.Value(addressKey{}).(netip.Addr)
-	return addr
+	if c := clientOf(ctx); c != nil {
+		return c.address
+	}
+	return netip.Addr{}
 }
 
 // forwarded walks from the peer backwards through the proxies. An entry that is no
