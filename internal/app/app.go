@@ -36,6 +36,7 @@ import (
 	"stoa/internal/platform/id"
 	"stoa/internal/platform/outbound"
 	"stoa/internal/platform/ratelimit"
+	"stoa/internal/platform/redis"
 	"stoa/internal/platform/secret"
 	"stoa/internal/platform/telemetry"
 	"stoa/internal/transport/api"
@@ -92,7 +93,8 @@ type App struct {
 	lock    *os.File
 	wasm    *wasm.Runtime
 	models  *outbound.Client
-	tls     *tls.Config // of the public listener; nil means plain HTTP
+	redis   *redis.Client // nil without one
+	tls     *tls.Config   // of the public listener; nil means plain HTTP
 
 	Accounts   *account.Service
 	Registry   *registry.Service
@@ -100,6 +102,7 @@ type App struct {
 
 	keeping     sync.WaitGroup
 	stopKeeping context.CancelFunc
+	stopSharing func() // of wake-ups; nil without Redis
 
 	draining atomic.Bool
 	public   *http.Server
@@ -179,7 +182,11 @@ func openDatabase(ctx context.Context, cfg config.Config, now func() time.Time, 
 func (a *App) build(cfg config.Config, opt Options) error {
 	now := func() time.Time { return a.db.Now().Time() }
 	ids := id.NewSource(now, nil)
-	limiter := ratelimit.New(ratelimit.Options{Now: opt.Now})
+	hub, err := a.buildRedis(cfg, ids)
+	if err != nil {
+		return err
+	}
+	limiter := ratelimit.New(ratelimit.Options{Now: opt.Now, Redis: a.redis})
 	secretKey := []byte(cfg.SecretKey.Reveal())
 	master := secret.Derive(secretKey, "encryption/v1")
 	if cfg.EncryptionKey.IsSet() {
@@ -220,13 +227,13 @@ func (a *App) build(cfg config.Config, opt Options) error {
 	}); err != nil {
 		return err
 	}
-	if err := a.buildExecutions(cfg, opt, keeper, ids); err != nil {
+	if err := a.buildExecutions(cfg, opt, keeper, ids, hub); err != nil {
 		return err
 	}
 	return a.buildTransport(cfg, opt, limiter, ids, secretKey)
 }
 
-func (a *App) buildExecutions(cfg config.Config, opt Options, keeper *secret.Keeper, ids *id.Source) error {
+func (a *App) buildExecutions(cfg config.Config, opt Options, keeper *secret.Keeper, ids *id.Source, hub *events.Hub) error {
 	executable := opt.Executable
 	if executable == "" {
 		var err error
@@ -255,7 +262,7 @@ func (a *App) buildExecutions(cfg config.Config, opt Options, keeper *secret.Kee
 		Default: cfg.DefaultModel, HTTP: a.models.HTTP(), Logger: a.log, Now: opt.Now,
 	})
 	a.Executions = execution.New(execution.Deps{
-		DB: a.db, Registry: a.Registry, Secrets: keeper, IDs: ids, Hub: events.NewHub(), Log: a.log,
+		DB: a.db, Registry: a.Registry, Secrets: keeper, IDs: ids, Hub: hub, Log: a.log,
 		Runtimes: map[runtime.Type]runtime.Runtime{runtime.TypeWasm: a.wasm, runtime.TypePrompt: prompt.New(models)},
 		Slots:    cfg.ExecutionSlots, QueueTimeout: cfg.QueueTimeout, QueueLimit: cfg.QueueLimit,
 		Alone: !cfg.Postgres(), Timing: opt.Timing,
@@ -279,7 +286,9 @@ func (a *App) buildTransport(cfg config.Config, opt Options, limiter *ratelimit.
 		Title: cfg.APITitle, Version: cfg.APIVersion, Description: cfg.APIDescription, PublicURL: cfg.PublicURL,
 		CursorKey: secret.Derive(secretKey, "cursor/v1"),
 		MaxBody:   int64(cfg.MaxBodyBytes), MaxArchive: int64(cfg.MaxArchiveBytes),
-		Checks:   []api.HealthCheck{{Name: "database", Critical: true, Check: a.db.Ping}, {Name: "jobs", Check: a.Executions.Healthy}},
+		Checks: []api.HealthCheck{
+			{Name: "database", Critical: true, Check: a.db.Ping}, {Name: "jobs", Check: a.Executions.Healthy}, {Name: "cache", Check: a.redisHealthy},
+		},
 		Draining: a.draining.Load,
 	})
 	a.public = middleware.NewServer(middleware.Chain(face.Handler(), middleware.Config{
@@ -398,6 +407,7 @@ func (a *App) close() {
 	if a.models != nil {
 		a.models.Close()
 	}
+	a.closeRedis()
 	if a.db != nil {
 		if err := a.db.Close(); err != nil {
 			a.log.Warn("the database did not close", "error", err)
