@@ -32,8 +32,9 @@ LDFLAGS := -s -w -X stoa/internal/app.release=$(VERSION)
 TEST := go test -vet=off -timeout 10m
 
 # Where goroutines meet over shared state, and where the race detector therefore pays.
-RACE := ./internal/platform/db/... ./internal/platform/ratelimit/... ./internal/domain/account/... \
-	./internal/domain/execution/... ./internal/domain/runtime/wasm/...
+RACE := ./internal/platform/db/... ./internal/platform/redis/... ./internal/platform/ratelimit/... \
+	./internal/platform/events/... ./internal/domain/account/... ./internal/domain/execution/... \
+	./internal/domain/runtime/wasm/...
 
 # Percent of the statements that tests must run.
 COVERAGE := 90
@@ -60,7 +61,7 @@ build: agents ## Build bin/stoa: static, with everything inside
 agents: ## Pack the sample agents that the binary carries
 	@$(COMPILE) go run ./examples/agents/pack
 
-test: agents ## Run all tests on SQLite and PostgreSQL, which is found, or installed on Debian as root
+test: agents ## Run all tests on SQLite, PostgreSQL and Redis, which are found, or installed on Debian as root
 	scripts/with-servers $(TEST) ./...
 
 test-embedded: agents ## Run what needs no server: all tests, on SQLite only

@@ -37,6 +37,7 @@ import (
 	"stoa/internal/platform/id"
 	"stoa/internal/platform/outbound"
 	"stoa/internal/platform/ratelimit"
+	"stoa/internal/platform/redis"
 	"stoa/internal/platform/secret"
 	"stoa/internal/platform/telemetry"
 	"stoa/internal/transport/api"
@@ -98,7 +99,8 @@ type App struct {
 	lock     *os.File
 	wasm     *wasm.Runtime
 	models   *outbound.Client
-	tls      *tls.Config // of the public listener; nil means plain HTTP
+	redis    *redis.Client // nil without one
+	tls      *tls.Config   // of the public listener; nil means plain HTTP
 
 	answers   *api.Answers
 	catalogue *catalogueWatch
@@ -109,6 +111,7 @@ type App struct {
 
 	keeping     sync.WaitGroup
 	stopKeeping context.CancelFunc
+	stopSharing func() // of wake-ups; nil without Redis
 
 	draining atomic.Bool
 	public   *http.Server
@@ -194,8 +197,12 @@ func openDatabase(ctx context.Context, cfg config.Config, now func() time.Time, 
 func (a *App) build(cfg config.Config, opt Options) error {
 	now := func() time.Time { return a.db.Now().Time() }
 	ids := id.NewSource(now, nil)
-	limiter := ratelimit.New(ratelimit.Options{Now: opt.Now})
 	secretKey := []byte(cfg.SecretKey.Reveal())
+	hub, err := a.buildRedis(cfg, ids, secretKey)
+	if err != nil {
+		return err
+	}
+	limiter := ratelimit.New(ratelimit.Options{Now: opt.Now, Redis: a.redis})
 	master := secret.Derive(secretKey, "encryption/v1")
 	if cfg.EncryptionKey.IsSet() {
 		master = []byte(cfg.EncryptionKey.Reveal())
@@ -224,8 +231,9 @@ func (a *App) build(cfg config.Config, opt Options) error {
 	}
 	a.answers = cache.New(cache.Options[*middleware.Prepared]{
 		Bytes: int64(cfg.CacheBytes), Size: api.AnswerSize, TTL: answersTTL, Now: opt.Now, Counted: a.metrics.CacheLookup,
+		Store: a.redis, Name: "answer:", Encode: api.EncodeAnswer, Decode: api.DecodeAnswer, Log: a.log,
 	})
-	a.catalogue = &catalogueWatch{answers: a.answers, log: a.log}
+	a.catalogue = &catalogueWatch{answers: a.answers, hub: hub, log: a.log}
 	maximum := registry.MaximumLimits()
 	maximum.Memory, maximum.Timeout = int64(cfg.MaxMemory), cfg.MaxTimeout
 	if a.Registry, err = registry.New(registry.Deps{
@@ -241,7 +249,7 @@ func (a *App) build(cfg config.Config, opt Options) error {
 		return err
 	}
 	a.catalogue.registry = a.Registry
-	if err := a.buildExecutions(cfg, opt, keeper, ids); err != nil {
+	if err := a.buildExecutions(cfg, opt, keeper, ids, hub); err != nil {
 		return err
 	}
 	return a.buildTransport(cfg, opt, limiter, ids, secretKey)
@@ -251,7 +259,7 @@ func (a *App) build(cfg config.Config, opt Options) error {
 // their count; this bounds what was changed in the database by hand.
 const answersTTL = 10 * time.Minute
 
-func (a *App) buildExecutions(cfg config.Config, opt Options, keeper *secret.Keeper, ids *id.Source) error {
+func (a *App) buildExecutions(cfg config.Config, opt Options, keeper *secret.Keeper, ids *id.Source, hub *events.Hub) error {
 	executable := opt.Executable
 	if executable == "" {
 		var err error
@@ -280,7 +288,7 @@ func (a *App) buildExecutions(cfg config.Config, opt Options, keeper *secret.Kee
 		Default: cfg.DefaultModel, HTTP: a.models.HTTP(), Logger: a.log, Now: opt.Now,
 	})
 	a.Executions = execution.New(execution.Deps{
-		DB: a.db, Registry: a.Registry, Secrets: keeper, IDs: ids, Hub: events.NewHub(), Log: a.log,
+		DB: a.db, Registry: a.Registry, Secrets: keeper, IDs: ids, Hub: hub, Log: a.log,
 		Runtimes: map[runtime.Type]runtime.Runtime{runtime.TypeWasm: a.wasm, runtime.TypePrompt: prompt.New(models)},
 		Slots:    cfg.ExecutionSlots, QueueTimeout: cfg.QueueTimeout, QueueLimit: cfg.QueueLimit,
 		Alone: !cfg.Postgres(), Timing: opt.Timing,
@@ -304,7 +312,9 @@ func (a *App) buildTransport(cfg config.Config, opt Options, limiter *ratelimit.
 		Title: cfg.APITitle, Version: cfg.APIVersion, Description: cfg.APIDescription, PublicURL: cfg.PublicURL,
 		CursorKey: secret.Derive(secretKey, "cursor/v1"),
 		MaxBody:   int64(cfg.MaxBodyBytes), MaxArchive: int64(cfg.MaxArchiveBytes),
-		Checks:   []api.HealthCheck{{Name: "database", Critical: true, Check: a.db.Ping}, {Name: "jobs", Check: a.Executions.Healthy}},
+		Checks: []api.HealthCheck{
+			{Name: "database", Critical: true, Check: a.db.Ping}, {Name: "jobs", Check: a.Executions.Healthy}, {Name: "cache", Check: a.redisHealthy},
+		},
 		Draining: a.draining.Load,
 	})
 	a.public = middleware.NewServer(middleware.Chain(face.Handler(), middleware.Config{
@@ -357,7 +367,7 @@ func (a *App) Start(ctx context.Context) (failed <-chan error, err error) {
 // hour, until Stop.
 func (a *App) housekeeping(ctx context.Context) {
 	ctx, a.stopKeeping = context.WithCancel(context.WithoutCancel(ctx))
-	a.keeping.Go(func() { a.catalogue.follow(ctx, nil) })
+	a.keeping.Go(func() { a.catalogue.follow(ctx) })
 	a.keeping.Go(func() {
 		tick := time.NewTicker(time.Hour)
 		defer tick.Stop()
@@ -428,6 +438,7 @@ func (a *App) close() {
 	if a.models != nil {
 		a.models.Close()
 	}
+	a.closeRedis()
 	if a.db != nil {
 		if err := a.db.Close(); err != nil {
 			a.log.Warn("the database did not close", "error", err)

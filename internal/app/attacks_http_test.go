@@ -369,6 +369,9 @@ func TestRateLimitIsTrueAndCannotBeWalkedAround(t *testing.T) {
 		if err != nil || wait < 1 || wait > 4 {
 			t.Fatalf("Retry-After = %q", refused.Header.Get("Retry-After"))
 		}
+		if want := fmt.Sprintf(`"ip";r=0;t=%d`, wait); refused.Header.Get("RateLimit") != want {
+			t.Errorf("RateLimit = %s, want %s", refused.Header.Get("RateLimit"), want)
+		}
 		// Retry-After is true: whoever waits that long is let in.
 		<-time.After(time.Duration(wait) * time.Second)
 		answer := s.Get("/api/v1/user/profile", p.Token)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"stoa/internal/domain/registry"
+	"stoa/internal/platform/events"
 	"stoa/internal/transport/api"
 )
 
@@ -14,10 +15,14 @@ import (
 // published: so old may a public answer be, and a wake-up makes it younger.
 const CatalogueAge = 250 * time.Millisecond
 
+// topicCatalogue wakes those who follow the catalogue.
+const topicCatalogue = "catalogue"
+
 // catalogueWatch tells the kept answers what has changed in the catalogue.
 type catalogueWatch struct {
 	registry *registry.Service
 	answers  *api.Answers
+	hub      *events.Hub
 	log      *slog.Logger
 
 	mu sync.Mutex // one look at a time: what the second finds is newer
@@ -38,9 +43,11 @@ func (w *catalogueWatch) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// published looks at once, so that a publisher reads what it has published; a
-// failure leaves that to the next look.
+// published looks at once, so that a publisher reads what it has published, and
+// wakes the other instances where there is a Redis; a failure leaves that to the
+// next look.
 func (w *catalogueWatch) published(ctx context.Context) {
+	w.hub.Publish(topicCatalogue)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if err := w.catchUp(ctx); err != nil {
@@ -49,7 +56,9 @@ func (w *catalogueWatch) published(ctx context.Context) {
 }
 
 // follow looks at every wake-up and at every interval, until ctx ends.
-func (w *catalogueWatch) follow(ctx context.Context, wake <-chan struct{}) {
+func (w *catalogueWatch) follow(ctx context.Context) {
+	wake, stop := w.hub.Subscribe(topicCatalogue)
+	defer stop()
 	tick := time.NewTicker(CatalogueAge)
 	defer tick.Stop()
 	failing := false

@@ -15,6 +15,7 @@ import (
 	"stoa/internal/config"
 	"stoa/internal/domain/runtime/wasm"
 	"stoa/internal/platform/db"
+	"stoa/internal/platform/redis"
 )
 
 // Health is how one part of an installation is.
@@ -54,6 +55,7 @@ func Diagnose(ctx context.Context, cfg config.Config) []Finding {
 	findings = append(findings, diagnoseFolder(cfg.DataDir)...)
 	findings = append(findings, diagnoseKey(cfg)...)
 	findings = append(findings, diagnoseDatabase(ctx, cfg)...)
+	findings = append(findings, diagnoseRedis(ctx, cfg)...)
 	findings = append(findings, diagnoseModels(cfg))
 	return append(findings, diagnoseWorker(ctx, cfg))
 }
@@ -146,6 +148,31 @@ func diagnoseDatabase(ctx context.Context, cfg config.Config) []Finding {
 		return append(all, Finding{"clock", Doubtful, fmt.Sprintf("this machine and the database are %s apart", offset.Round(time.Millisecond)), "synchronize both with NTP"})
 	}
 	return append(all, Finding{"clock", Good, fmt.Sprintf("%s from the database's", d.ClockOffset().Abs().Round(time.Millisecond)), ""})
+}
+
+// diagnoseRedis says nothing without REDIS_URL: then nothing is missing.
+func diagnoseRedis(ctx context.Context, cfg config.Config) []Finding {
+	const part = "redis"
+	if !cfg.RedisURL.IsSet() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, diagnosisTime)
+	defer cancel()
+	report, err := redis.Inspect(ctx, redis.Options{URL: cfg.RedisURL.Reveal(), Tracking: cfg.RedisTracking})
+	switch {
+	case errors.Is(err, redis.NoTracking):
+		return []Finding{{part, Doubtful, err.Error() + ", so it is not used at all", "set STOA_REDIS_TRACKING=false, or use Redis 6 or newer"}}
+	case err != nil:
+		return []Finding{{part, Doubtful, err.Error() + "; each instance counts limits by itself", "check REDIS_URL, and that Redis runs, lets this user in and takes writes"}}
+	}
+	kind := "version " + report.Version
+	if report.Cluster {
+		kind = "a cluster of " + kind
+	}
+	if report.Forgets {
+		return []Finding{{part, Doubtful, kind + " answers, and forgets counters of limits when it is full", "set its maxmemory-policy to noeviction: when it is full, each instance then counts by itself"}}
+	}
+	return []Finding{{part, Good, kind + " answers and takes writes", ""}}
 }
 
 func diagnoseModels(cfg config.Config) Finding {

@@ -85,6 +85,12 @@ func Each(t *testing.T, settings map[string]string, test func(t *testing.T, s *S
 // Start starts a server on a database until the test ends.
 func Start(t testing.TB, address string, settings map[string]string) *Server {
 	t.Helper()
+	return StartTimed(t, address, settings, Quick)
+}
+
+// StartTimed is Start with another clockwork.
+func StartTimed(t testing.TB, address string, settings map[string]string, timing execution.Timing) *Server {
+	t.Helper()
 	folder := t.TempDir()
 	environment := map[string]string{
 		"DATABASE_URL": address, "STOA_DATA_DIR": folder, "STOA_LISTEN": "127.0.0.1:0", "STOA_ADMIN_LISTEN": "127.0.0.1:0",
@@ -102,7 +108,7 @@ func Start(t testing.TB, address string, settings map[string]string) *Server {
 	}
 	s := &Server{t: t, Log: &Log{}, Folder: folder}
 	s.App, err = app.New(t.Context(), cfg, s.Log, app.Options{
-		Timing: Quick, HashCost: account.Cost{MemoryKiB: 64, Iterations: 1}, LogDelay: -1,
+		Timing: timing, HashCost: account.Cost{MemoryKiB: 64, Iterations: 1}, LogDelay: -1,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 
 	"stoa/internal/apptest"
 	"stoa/internal/platform/db/dbtest"
+	"stoa/internal/platform/redis/redistest"
 )
 
 // TestMain: the test binary is also the program of worker processes.
@@ -56,4 +57,28 @@ func TestDoctorFindsAnOldSchema(t *testing.T) {
 	if code != 1 || !strings.Contains(stdout, "broken   database:") {
 		t.Errorf("exit code %d\n%s", code, stdout)
 	}
+}
+
+func TestDoctorLooksAtRedis(t *testing.T) {
+	redistest.Each(t, func(t *testing.T) {
+		dead := redistest.Start(t)
+		dead.Kill()
+		full := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+		replica := redistest.Start(t)
+		replica.Do("REPLICAOF 127.0.0.1 1")
+		for name, c := range map[string]struct{ url, tracking, want string }{
+			"good":     {redistest.Shared(t), "true", "ok       redis: version "},
+			"cluster":  {redistest.Cluster(t).URL(), "true", "ok       redis: a cluster of version "},
+			"dead":     {dead.URL(), "true", "check REDIS_URL"},
+			"replica":  {replica.URL(), "true", "takes writes"},
+			"old":      {redistest.Shared(t) + "?protocol=2", "true", "set STOA_REDIS_TRACKING=false"},
+			"old, off": {redistest.Shared(t) + "?protocol=2", "false", "ok       redis: "},
+			"forgets":  {full.URL(), "true", "noeviction"},
+		} {
+			code, stdout, _ := run([]string{"STOA_DATA_DIR=" + t.TempDir(), "REDIS_URL=" + c.url, "STOA_REDIS_TRACKING=" + c.tracking}, "doctor")
+			if code != 0 || !strings.Contains(stdout, c.want) {
+				t.Errorf("%s: exit code %d, no %q in\n%s", name, code, c.want, stdout)
+			}
+		}
+	})
 }

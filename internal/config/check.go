@@ -252,9 +252,6 @@ func (c Config) BaseURL(listening string) string {
 // operator believes; the server logs them when it starts.
 func (c Config) Notices() []string {
 	var all []string
-	if c.RedisURL.IsSet() {
-		all = append(all, "REDIS_URL is set, but nothing in this release uses Redis")
-	}
 	if c.StripeSecretKey.IsSet() {
 		all = append(all, "STRIPE_SECRET_KEY is set, but nothing in this release uses Stripe")
 	}

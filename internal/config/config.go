@@ -39,7 +39,8 @@ type Config struct {
 	MigrateDatabaseURL Secret `env:"STOA_MIGRATE_DATABASE_URL" want:"postgres://owner:password@host:5432/name" default:"DATABASE_URL" doc:"Connection of the schema's owner, for migrations only, so that the server itself can run with fewer rights. PostgreSQL only."`
 	DataDir            string `env:"STOA_DATA_DIR" envDefault:"./stoa-data" want:"the path of a folder" doc:"Folder of the SQLite file, the blobs, the caches and the generated key."`
 	Blobs              string `env:"STOA_BLOBS" want:"folder or database" default:"folder with SQLite, database with PostgreSQL" doc:"Where archives and large payloads are kept. With several instances a folder must be shared by all."`
-	RedisURL           Secret `env:"REDIS_URL" want:"redis://host:6379 or rediss://host:6379" doc:"Checked and not used in this release; the server logs that when it starts."`
+	RedisURL           Secret `env:"REDIS_URL" want:"redis://host:6379 or rediss://host:6379" doc:"Redis that all instances share: limits count for all of them together, and waiting clients are woken sooner. More nodes follow as ?addr=host:port&addr=host:port. It holds nothing that may not vanish, and the server works without it."`
+	RedisTracking      bool   `env:"STOA_REDIS_TRACKING" envDefault:"true" want:"true or false" doc:"Whether values of Redis are kept in memory until Redis says that they changed. false is for servers without RESP3 or CLIENT TRACKING."`
 	CacheBytes         Bytes  `env:"STOA_CACHE_BYTES" envDefault:"128MiB" min:"1MiB" max:"64GiB" want:"a size like 128MiB" doc:"Most memory for public answers that are kept ready: about one package for each 3 KiB."`
 	EncryptionKey      Secret `env:"STOA_ENCRYPTION_KEY" want:"at least 32 random bytes, e.g. the output of: openssl rand -base64 48" default:"derived from SECRET_KEY" doc:"Encrypts stored secrets and personal data. Without it, losing SECRET_KEY loses them; it cannot be changed later by setting another."`
 

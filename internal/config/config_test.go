@@ -60,7 +60,7 @@ func TestDefaults(t *testing.T) {
 	want := config.Config{
 		APITitle: "Agent Marketplace API", APIVersion: "1.0.0", APIDescription: "Enterprise AI Agent Platform",
 		Algorithm: "HS256", AccessTokenExpireMinutes: 15, RefreshTokenExpireDays: 7,
-		DatabaseURL: config.NewSecret("sqlite://stoa-data/stoa.db"), DatabaseMaxConns: 100, Migrate: true, DataDir: "./stoa-data", Blobs: "folder", CacheBytes: 128 << 20,
+		DatabaseURL: config.NewSecret("sqlite://stoa-data/stoa.db"), DatabaseMaxConns: 100, Migrate: true, DataDir: "./stoa-data", Blobs: "folder", CacheBytes: 128 << 20, RedisTracking: true,
 		Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:9090", MaxBodyBytes: 1 << 20, DrainTimeout: 20 * time.Second,
 		RateLimitRequests: 1000, RateLimitWindow: 3600, MaxArchiveBytes: 16 << 20, Samples: true,
 		ExecutionSlots: max(8, 4*runtime.GOMAXPROCS(0)), QueueTimeout: 10 * time.Minute, QueueLimit: 1000, MaxMemory: 256 << 20, MaxTimeout: 15 * time.Minute,
@@ -77,7 +77,7 @@ func TestEverySettingIsRead(t *testing.T) {
 	cert, key := file(t, "certificate", 0o644), file(t, "key", 0o640)
 	c := load(t,
 		"API_TITLE=T", "API_VERSION=2", "API_DESCRIPTION=D", "DEBUG=yes", "SECRET_KEY="+goodKey, "ALGORITHM=HS256", "ACCESS_TOKEN_EXPIRE_MINUTES=5",
-		"REFRESH_TOKEN_EXPIRE_DAYS=30", "DATABASE_URL="+postgres, "REDIS_URL=rediss://:pw@cache:6380/1", "OPENAI_API_KEY=sk-a", "ANTHROPIC_API_KEY=sk-b",
+		"REFRESH_TOKEN_EXPIRE_DAYS=30", "DATABASE_URL="+postgres, "REDIS_URL=rediss://:pw@cache:6380/1", "STOA_REDIS_TRACKING=false", "OPENAI_API_KEY=sk-a", "ANTHROPIC_API_KEY=sk-b",
 		"STRIPE_SECRET_KEY=sk_test_1", "RATE_LIMIT_REQUESTS=7", "RATE_LIMIT_WINDOW=60", "OPENAI_BASE_URL=http://10.0.0.5:11434/v1", "ANTHROPIC_BASE_URL=https://a.example/",
 		"STOA_LISTEN=:80", "STOA_ADMIN_LISTEN=off", "STOA_DATA_DIR=/var/lib/stoa", "STOA_PUBLIC_URL=https://stoa.example.com/base/",
 		"STOA_TLS_CERT_FILE="+cert, "STOA_TLS_KEY_FILE="+key, "STOA_TRUSTED_PROXIES= 10.1.2.3/8 , fd00::/8, 192.0.2.1,", "STOA_SAMPLES=off", "STOA_MIGRATE=off", "STOA_MIGRATE_DATABASE_URL=postgresql://owner:pw@db/stoa",
@@ -327,12 +327,12 @@ func TestNotices(t *testing.T) {
 	}
 	loud := load(t, "SECRET_KEY="+goodKey, "DATABASE_URL="+postgres+"?sslmode=disable", "REDIS_URL=redis://cache", "STRIPE_SECRET_KEY=rk_x",
 		"STOA_ADMIN_LISTEN=0.0.0.0:9090", "STOA_ALLOW_LOOPBACK_EGRESS=true").Notices()
-	for _, name := range []string{"REDIS_URL", "STRIPE_SECRET_KEY", "STOA_ENCRYPTION_KEY", "STOA_ADMIN_LISTEN", "DATABASE_URL", "STOA_ALLOW_LOOPBACK_EGRESS"} {
+	for _, name := range []string{"STRIPE_SECRET_KEY", "STOA_ENCRYPTION_KEY", "STOA_ADMIN_LISTEN", "DATABASE_URL", "STOA_ALLOW_LOOPBACK_EGRESS"} {
 		if !slices.ContainsFunc(loud, func(s string) bool { return strings.HasPrefix(s, name) }) {
 			t.Errorf("no notice about %s: %q", name, loud)
 		}
 	}
-	if len(loud) != 6 {
+	if len(loud) != 5 {
 		t.Errorf("notices = %q", loud)
 	}
 }

@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"strings"
@@ -37,10 +38,11 @@ func (s *Service) Login(ctx context.Context, c Credentials) (Tokens, error) {
 	tries := s.tries.of(key, c.Client.Address)
 	// Asked twice: here, so that a throttled caller takes no place in the queue, and
 	// when its turn has come, so that guesses sent at once are not all let through.
-	if err := tries.allowed(); err != nil {
+	if err := tries.allowed(ctx); err != nil {
 		return Tokens{}, err
 	}
-	match, outdated, err := s.hasher.Verify(ctx, password, row.hash, tries.allowed, tries.failed)
+	match, outdated, err := s.hasher.Verify(ctx, password, row.hash,
+		func() error { return tries.allowed(ctx) }, func() { tries.failed(ctx) })
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -106,7 +108,7 @@ func (s *Service) find(ctx context.Context, login string) (row userRow, key stri
 	}
 	row, err = selectOwner(ctx, s.db, organization)
 	if errors.Is(err, db.NotFound) {
-		return userRow{}, string(s.keeper.Lookup("login", login)), nil
+		return userRow{}, hex.EncodeToString(s.keeper.Lookup("login", login)), nil
 	}
 	return row, row.user.String(), err
 }

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"context"
 	"net/netip"
 	"time"
 
@@ -22,40 +23,28 @@ type tries struct{ limiter *ratelimit.Limiter }
 // try is one sign-in, with the counters that it falls under.
 type try struct {
 	limiter  *ratelimit.Limiter
-	counters []counter
-}
-
-type counter struct {
-	key    string
-	limit  int
-	window time.Duration
+	counters []ratelimit.Counter
 }
 
 func (t tries) of(account string, address netip.Addr) try {
-	addresses := ratelimit.KeyOf(address)
-	counters := []counter{
-		{"login:" + account + ":" + addresses[0].Text, triesPerAccountAndAddress, time.Minute},
-		{"login:" + account, triesPerAccount, time.Hour},
-	}
-	for _, key := range addresses {
-		counters = append(counters, counter{"login:" + key.Text, triesPerAddress * key.Factor, time.Minute})
-	}
-	return try{limiter: t.limiter, counters: counters}
+	byAddress := ratelimit.Address("login:ip:", address, triesPerAddress, time.Minute)
+	near := byAddress[0].Key
+	subject := "login:" + account
+	return try{limiter: t.limiter, counters: append([]ratelimit.Counter{
+		{Key: ratelimit.Key{Subject: subject, Part: near.Subject + near.Part}, Limit: triesPerAccountAndAddress, Window: time.Minute},
+		{Key: ratelimit.Key{Subject: subject}, Limit: triesPerAccount, Window: time.Hour},
+	}, byAddress...)}
 }
 
 // allowed is LoginThrottled, with how long to wait, when a counter is full.
-func (t try) allowed() error {
-	for _, c := range t.counters {
-		if d := t.limiter.Peek(c.key, c.limit, c.window); !d.Allowed {
-			return LoginThrottled.After(d.RetryAfter)
-		}
+func (t try) allowed(ctx context.Context) error {
+	if d := t.limiter.Peek(ctx, t.counters...); !d.Allowed() {
+		return LoginThrottled.After(d.Strictest().RetryAfter)
 	}
 	return nil
 }
 
-// failed counts one failure.
-func (t try) failed() {
-	for _, c := range t.counters {
-		t.limiter.Take(c.key, c.limit, c.window, 1)
-	}
+// failed counts one failure, also of a caller who does not wait for the answer.
+func (t try) failed(ctx context.Context) {
+	t.limiter.Count(context.WithoutCancel(ctx), 1, t.counters...)
 }

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
+
+	"stoa/internal/platform/redis"
 )
 
 // How a look into a cache ends: found in this process, found in Store, or made anew.
@@ -28,14 +30,6 @@ const (
 	Shared = "shared"
 	Miss   = "miss"
 )
-
-// Store is the copy for all instances. Its errors mean "not now": the value is
-// made anew.
-type Store interface {
-	// Get reads a value that may be up to ttl old in this process' own copy.
-	Get(ctx context.Context, key string, ttl time.Duration) (value []byte, found bool, err error)
-	Set(ctx context.Context, key string, value []byte, ttl time.Duration) error
-}
 
 // Options of a Cache.
 type Options[V any] struct {
@@ -50,9 +44,9 @@ type Options[V any] struct {
 	// and must be quick.
 	Counted func(string)
 
-	// Store is the copy for all instances; nil means none, and then the members
-	// below are not used.
-	Store Store
+	// Store is where instances share what they have made; nil means nowhere, and then
+	// the members below are not used. While it is away, everybody makes their own.
+	Store *redis.Client
 	// Name begins the cache's keys in Store.
 	Name   string
 	Encode func(V) []byte

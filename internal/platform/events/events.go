@@ -1,4 +1,5 @@
-// Package events wakes those who wait for something to change.
+// Package events wakes those who wait for something to change, in this process and,
+// with Redis, in all instances.
 //
 // A wake-up carries no data and may be lost or come for nothing: it only hastens
 // a look at the database, which everybody takes from time to time anyway.
@@ -6,10 +7,12 @@ package events
 
 import "sync"
 
-// Hub is wake-ups inside one process. It is safe for concurrent use.
+// Hub is wake-ups inside one process, and between processes once it is shared. It
+// is safe for concurrent use.
 type Hub struct {
 	mu     sync.Mutex
 	topics map[string]map[chan struct{}]struct{}
+	relay  *relay // to the other instances; nil when there are none
 }
 
 // NewHub makes a Hub.
@@ -35,14 +38,40 @@ func (h *Hub) Subscribe(topic string) (wake <-chan struct{}, stop func()) {
 	}
 }
 
-// Publish wakes the subscribers of topic and waits for none of them.
+// Publish wakes the subscribers of topic and waits for none of them, nor for the
+// other instances.
 func (h *Hub) Publish(topic string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for c := range h.topics[topic] {
+	wake(h.topics[topic])
+	if h.relay != nil {
+		h.relay.add(topic)
+	}
+}
+
+func wake(subscribers map[chan struct{}]struct{}) {
+	for c := range subscribers {
 		select {
 		case c <- struct{}{}:
 		default: // it has not looked since the last one
 		}
+	}
+}
+
+// wakeHere is Publish for topics that another instance published.
+func (h *Hub) wakeHere(topics []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, topic := range topics {
+		wake(h.topics[topic])
+	}
+}
+
+// wakeAll wakes everybody: nobody knows what was missed.
+func (h *Hub) wakeAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, subscribers := range h.topics {
+		wake(subscribers)
 	}
 }

@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -13,15 +14,35 @@ import (
 	"stoa/internal/platform/ratelimit"
 )
 
-// clock is a time that only the test moves.
-type clock struct{ nanos atomic.Int64 }
+// clock is a time that only the test moves. It begins where a stretch of every
+// usual window does.
+type clock struct{ millis atomic.Int64 }
 
-func (c *clock) now() time.Time          { return time.Unix(1_700_000_000, c.nanos.Load()) }
-func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
+func (c *clock) now() time.Time          { return time.UnixMilli(1_699_488_000_000 + c.millis.Load()) }
+func (c *clock) advance(d time.Duration) { c.millis.Add(d.Milliseconds()) }
 
-func newLimiter(keys int) (*ratelimit.Limiter, *clock) {
+// limiter counts one thing at a time.
+type limiter struct{ *ratelimit.Limiter }
+
+func counter(key string, limit int, window time.Duration) ratelimit.Counter {
+	return ratelimit.Counter{Key: ratelimit.Key{Subject: key}, Limit: limit, Window: window}
+}
+
+func (l limiter) Take(key string, limit int, window time.Duration, n int) ratelimit.Decision {
+	return l.Limiter.Take(context.Background(), n, counter(key, limit, window))[0]
+}
+
+func (l limiter) Peek(key string, limit int, window time.Duration) ratelimit.Decision {
+	return l.Limiter.Peek(context.Background(), counter(key, limit, window))[0]
+}
+
+func (l limiter) Return(key string, window time.Duration, n int) {
+	l.Move(context.Background(), n, []ratelimit.Counter{counter(key, 0, window)})
+}
+
+func newLimiter(keys int) (limiter, *clock) {
 	c := &clock{}
-	return ratelimit.New(ratelimit.Options{Now: c.now, Keys: keys}), c
+	return limiter{ratelimit.New(ratelimit.Options{Now: c.now, Keys: keys})}, c
 }
 
 func TestTakeUpToTheLimit(t *testing.T) {
@@ -142,10 +163,10 @@ func TestAgainstAnExactLog(t *testing.T) {
 		o := oracle{}
 		at := time.Duration(0)
 		for range 1500 {
-			step := time.Duration(random.Int64N(int64(4 * window / time.Duration(limit))))
+			step := time.Duration(random.Int64N(int64(4 * window / time.Duration(limit)))).Truncate(time.Millisecond)
 			switch random.IntN(10) {
 			case 0:
-				step = time.Duration(random.Int64N(int64(3 * window)))
+				step = time.Duration(random.Int64N(int64(3 * window))).Truncate(time.Millisecond)
 			case 1, 2, 3, 4:
 				step = 0
 			}
@@ -182,21 +203,21 @@ func TestAgainstAnExactLog(t *testing.T) {
 	}
 }
 
-// checkRetry looks a nanosecond before RetryAfter and at it, and steps back to
+// checkRetry looks a millisecond before RetryAfter and at it, and steps back to
 // where it was. Stepping back out of a stretch would lengthen it, so a RetryAfter
 // beyond this one is left to the test below.
-func checkRetry(t *testing.T, l *ratelimit.Limiter, c *clock, limit int, d ratelimit.Decision) {
+func checkRetry(t *testing.T, l limiter, c *clock, limit int, d ratelimit.Decision) {
 	t.Helper()
 	const window = time.Second
-	left := window - time.Duration(c.nanos.Load())%window
+	left := window - time.Duration(c.millis.Load())*time.Millisecond%window
 	if d.RetryAfter >= left {
 		return
 	}
-	c.advance(d.RetryAfter - 1)
+	c.advance(d.RetryAfter - time.Millisecond)
 	if l.Peek("k", limit, window).Allowed {
 		t.Fatalf("allowed before RetryAfter %v", d.RetryAfter)
 	}
-	c.advance(1)
+	c.advance(time.Millisecond)
 	if !l.Peek("k", limit, window).Allowed {
 		t.Fatalf("refused at RetryAfter %v", d.RetryAfter)
 	}
@@ -207,7 +228,7 @@ func TestRetryAfterIsExactAcrossStretches(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 3000 {
 		l, c := newLimiter(0)
-		window := time.Duration(1 + random.Int64N(int64(time.Minute)))
+		window := time.Duration(1+random.Int64N(60_000)) * time.Millisecond
 		limit := 1 + random.IntN(30)
 		for range 1 + random.IntN(5) {
 			l.Take("k", limit, window, random.IntN(limit+1))
@@ -221,11 +242,11 @@ func TestRetryAfterIsExactAcrossStretches(t *testing.T) {
 		if d.RetryAfter <= 0 || d.RetryAfter > 2*window {
 			t.Fatalf("RetryAfter = %v of %v", d.RetryAfter, window)
 		}
-		c.advance(d.RetryAfter - 1)
-		if early := l.Take("k", limit, window, n); early.Allowed || early.RetryAfter != 1 {
-			t.Fatalf("a nanosecond early: %+v after %+v", early, d)
+		c.advance(d.RetryAfter - time.Millisecond)
+		if early := l.Take("k", limit, window, n); early.Allowed || early.RetryAfter != time.Millisecond {
+			t.Fatalf("a millisecond early: %+v after %+v", early, d)
 		}
-		c.advance(1)
+		c.advance(time.Millisecond)
 		if late := l.Take("k", limit, window, n); !late.Allowed {
 			t.Fatalf("in time: %+v after %+v", late, d)
 		}
@@ -236,11 +257,11 @@ func TestResetIsWhenAllIsFree(t *testing.T) {
 	l, c := newLimiter(0)
 	c.advance(20 * time.Minute)
 	d := l.Take("a", 3, time.Hour, 2)
-	c.advance(d.Reset - 1)
-	if got := l.Peek("a", 3, time.Hour); got.Remaining == 3 || got.Reset != 1 {
-		t.Errorf("a nanosecond early = %+v", got)
+	c.advance(d.Reset - time.Millisecond)
+	if got := l.Peek("a", 3, time.Hour); got.Remaining == 3 || got.Reset != time.Millisecond {
+		t.Errorf("a millisecond early = %+v", got)
 	}
-	c.advance(1)
+	c.advance(time.Millisecond)
 	if got := l.Peek("a", 3, time.Hour); got.Remaining != 3 || got.Reset != 0 {
 		t.Errorf("at the reset = %+v", got)
 	}
@@ -323,8 +344,9 @@ func TestSmallestLimiter(t *testing.T) {
 func TestMisuse(t *testing.T) {
 	l, _ := newLimiter(0)
 	for name, misuse := range map[string]func(){
-		"no window":  func() { l.Take("a", 1, 0, 1) },
-		"negative n": func() { l.Take("a", 1, time.Hour, -1) },
+		"no window":     func() { l.Take("a", 1, 0, 1) },
+		"a long window": func() { l.Take("a", 1, 366*24*time.Hour, 1) },
+		"negative n":    func() { l.Take("a", 1, time.Hour, -1) },
 	} {
 		func() {
 			defer func() {
@@ -337,37 +359,97 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
-func TestKeyOf(t *testing.T) {
-	key := func(text string) []ratelimit.Key { return ratelimit.KeyOf(netip.MustParseAddr(text)) }
-	if k := key("192.0.2.1"); len(k) != 1 || k[0] != (ratelimit.Key{Text: "ip:192.0.2.1", Factor: 1}) {
+// What several counters say is counted under all of them or none.
+func TestSeveralCounters(t *testing.T) {
+	l, _ := newLimiter(0)
+	ctx := t.Context()
+	a, b, wide := counter("a", 2, time.Hour), counter("b", 3, time.Minute), counter("wide", 100, time.Hour)
+	for i := range 2 {
+		d := l.Limiter.Take(ctx, 1, wide, a, b)
+		if !d.Allowed() || d.Strictest() != d[1] || d[1].Remaining != 1-i || d[2].Remaining != 2-i {
+			t.Fatalf("take %d = %+v", i, d)
+		}
+	}
+	d := l.Limiter.Take(ctx, 1, wide, a, b)
+	if d.Allowed() || d[1].Allowed || d[1].RetryAfter == 0 || !d[0].Allowed || !d[2].Allowed || d.Strictest() != d[1] {
+		t.Errorf("a full one of three = %+v", d)
+	}
+	if d[0].Remaining != 98 || d[2].Remaining != 1 {
+		t.Errorf("a refusal was counted: %+v", d)
+	}
+	if d := l.Limiter.Peek(ctx, wide, a, b); d[0].Remaining != 98 || d[1].Allowed || d[2].Remaining != 1 {
+		t.Errorf("peek = %+v", d)
+	}
+	// Moved to others, it is given back, also when they refuse.
+	if d := l.Move(ctx, 1, []ratelimit.Counter{a}, b, wide); !d.Allowed() || d[0].Remaining != 0 || d[1].Remaining != 97 {
+		t.Errorf("move = %+v", d)
+	}
+	if d := l.Move(ctx, 1, []ratelimit.Counter{a}, b, wide); d.Allowed() || d[0].Allowed {
+		t.Errorf("move to what is full = %+v", d)
+	}
+	if d := l.Limiter.Peek(ctx, wide, a, b); d[0].Remaining != 97 || d[1].Remaining != 2 || d[2].Remaining != 0 {
+		t.Errorf("peek after the moves = %+v", d)
+	}
+	// What has happened counts, full or not.
+	l.Count(ctx, 2, a, b)
+	if d := l.Limiter.Peek(ctx, a, b); d[0].Allowed || d[1].Allowed || d[1].RetryAfter <= time.Minute {
+		t.Errorf("peek after the count = %+v", d)
+	}
+	if d := l.Limiter.Take(ctx, 0, b); !d.Allowed() {
+		t.Errorf("nothing = %+v", d)
+	}
+}
+
+func TestTheStrictestDecision(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		all  ratelimit.Decisions
+		want int
+	}{
+		{"least remaining", ratelimit.Decisions{{Allowed: true, Remaining: 3}, {Allowed: true, Remaining: 2}, {Allowed: true, Remaining: 2}}, 1},
+		{"a refusal", ratelimit.Decisions{{Allowed: true}, {RetryAfter: 1, Remaining: 5}, {Allowed: true}}, 1},
+		{"the longest wait", ratelimit.Decisions{{RetryAfter: 1}, {RetryAfter: 3}, {RetryAfter: 2}}, 1},
+		{"never", ratelimit.Decisions{{RetryAfter: 1}, {}, {RetryAfter: 2}}, 1},
+	} {
+		if got := c.all.Strictest(); got != c.all[c.want] {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+	}
+}
+
+func address(text string) []ratelimit.Counter {
+	return ratelimit.Address("ip:", netip.MustParseAddr(text), 10, time.Hour)
+}
+
+func TestCountersOfAnAddress(t *testing.T) {
+	if k := address("192.0.2.1"); len(k) != 1 || k[0] != counter("ip:192.0.2.1", 10, time.Hour) {
 		t.Errorf("IPv4: %v", k)
 	}
-	if a, b := key("192.0.2.1"), key("::ffff:192.0.2.1"); a[0] != b[0] {
+	if a, b := address("192.0.2.1"), address("::ffff:192.0.2.1"); a[0] != b[0] {
 		t.Errorf("a mapped address counts as %v, not %v", b, a)
 	}
-	a, b, far, other := key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff:ffff:ffff:ffff%eth0"), key("2001:db8:1:3::1"), key("2001:db8:2:2::1")
-	if len(a) != 2 || a[0].Factor != 1 || a[1].Factor != 16 || a[0] != b[0] || a[1] != b[1] {
+	a, b, far, other := address("2001:db8:1:2::1"), address("2001:db8:1:2:ffff:ffff:ffff:ffff%eth0"), address("2001:db8:1:3::1"), address("2001:db8:2:2::1")
+	if len(a) != 2 || a[0].Limit != 10 || a[1].Limit != 160 || a[0] != b[0] || a[1] != b[1] {
 		t.Errorf("one /64: %v and %v", a, b)
 	}
-	if a[0] == far[0] || a[1] != far[1] {
+	if a[0] == far[0] || a[1] != far[1] || a[0].Key.Subject != a[1].Key.Subject || a[0].Key.Subject != far[0].Key.Subject {
 		t.Errorf("one /48: %v and %v", a, far)
 	}
-	if a[0] == other[0] || a[1] == other[1] || a[0].Text == a[1].Text {
+	if a[0] == other[0] || a[1] == other[1] || a[0].Key == a[1].Key {
 		t.Errorf("two /48: %v and %v", a, other)
 	}
-	if k := ratelimit.KeyOf(netip.Addr{}); len(k) != 1 || k[0].Factor != 1 {
+	if k := ratelimit.Address("ip:", netip.Addr{}, 10, time.Hour); len(k) != 1 || k[0] != counter("ip:unknown", 10, time.Hour) {
 		t.Errorf("no address: %v", k)
 	}
 }
 
 func TestIPv6RotationMeetsTheLimit(t *testing.T) {
 	l, _ := newLimiter(0)
-	take := func(text string) ratelimit.Decision {
-		return l.TakeAll(ratelimit.KeyOf(netip.MustParseAddr(text)), 10, time.Hour, 1)
-	}
+	ctx := t.Context()
+	take := func(text string) ratelimit.Decisions { return l.Limiter.Take(ctx, 1, address(text)...) }
 	allowed := 0
 	for i := range 100 { // other addresses of one /64
-		if take(fmt.Sprintf("2001:db8:1:1::%x", i)).Allowed {
+		if take(fmt.Sprintf("2001:db8:1:1::%x", i)).Allowed() {
 			allowed++
 		}
 	}
@@ -376,7 +458,7 @@ func TestIPv6RotationMeetsTheLimit(t *testing.T) {
 	}
 	for i := range 100 { // other /64 of one /48
 		for range 10 {
-			if take(fmt.Sprintf("2001:db8:1:%x::1", 2+i)).Allowed {
+			if take(fmt.Sprintf("2001:db8:1:%x::1", 2+i)).Allowed() {
 				allowed++
 			}
 		}
@@ -384,48 +466,45 @@ func TestIPv6RotationMeetsTheLimit(t *testing.T) {
 	if allowed != 160 {
 		t.Errorf("%d allowed in one /48, want 160", allowed)
 	}
-	if d := take("2001:db8:1:ff::1"); d.Allowed || d.Limit != 160 || d.RetryAfter == 0 {
+	if d := take("2001:db8:1:ff::1").Strictest(); d.Allowed || d.Limit != 160 || d.RetryAfter == 0 {
 		t.Errorf("answer of the /48 = %+v", d)
 	}
 	// A refusal by the /48 counts nowhere.
-	keys := ratelimit.KeyOf(netip.MustParseAddr("2001:db8:1:fe::1"))
-	if d := l.Peek(keys[0].Text, 10, time.Hour); d.Remaining != 10 {
-		t.Errorf("the /64 has %d left, want 10", d.Remaining)
+	if d := l.Limiter.Peek(ctx, address("2001:db8:1:fe::1")...); d[0].Remaining != 10 {
+		t.Errorf("the /64 has %d left, want 10", d[0].Remaining)
 	}
-	if d := take("2001:db8:2::1"); !d.Allowed || d.Limit != 10 || d.Remaining != 9 {
+	if d := take("2001:db8:2::1").Strictest(); !d.Allowed || d.Limit != 10 || d.Remaining != 9 {
 		t.Errorf("another /48 = %+v", d)
 	}
-	keys = ratelimit.KeyOf(netip.MustParseAddr("2001:db8:2::1"))
-	l.ReturnAll(keys, time.Hour, 1)
-	for _, key := range keys {
-		if d := l.Peek(key.Text, 10, time.Hour); d.Remaining != 10 {
-			t.Errorf("%s has %d left after the return", key.Text, d.Remaining)
-		}
+	l.Move(ctx, 1, address("2001:db8:2::1"))
+	if d := l.Limiter.Peek(ctx, address("2001:db8:2::1")...); d[0].Remaining != 10 || d[1].Remaining != 160 {
+		t.Errorf("after the return = %+v", d)
 	}
 }
 
 func FuzzTake(f *testing.F) {
-	f.Add(int64(1000), int64(time.Hour), []byte{1, 2, 3, 200, 5})
-	f.Add(int64(math.MaxInt32), int64(math.MaxInt64/4), []byte{255, 255, 0, 1})
-	f.Fuzz(func(t *testing.T, limit, window int64, steps []byte) {
-		if limit < 1 || limit > math.MaxInt64/8 || window < 1 || window > math.MaxInt64/8 {
+	f.Add(int64(1000), int64(3_600_000), []byte{1, 2, 3, 200, 5})
+	f.Add(int64(1<<50), int64(15_000_000_000), []byte{255, 255, 0, 1})
+	f.Fuzz(func(t *testing.T, limit, millis int64, steps []byte) {
+		if limit < 1 || limit > 1<<50 || millis < 1 || millis > 15_000_000_000 {
 			return
 		}
+		window := time.Duration(millis) * time.Millisecond
 		l, c := newLimiter(0)
 		for i, b := range steps {
 			n := int(b) % int(min(limit, 256))
 			if i%2 == 1 {
 				n = int(limit - int64(n))
 			}
-			d := l.Take("k", int(limit), time.Duration(window), n)
+			d := l.Take("k", int(limit), window, n)
 			if d.Remaining < 0 || int64(d.Remaining) > limit || d.Reset < 0 || d.Allowed == (d.RetryAfter > 0) {
 				t.Fatalf("step %d: take %d of %d = %+v", i, n, limit, d)
 			}
-			if int64(d.RetryAfter)/2 > window || c.nanos.Load() > math.MaxInt64/4 {
-				return
+			if d.RetryAfter > 2*window {
+				t.Fatalf("step %d: wait %v of %v", i, d.RetryAfter, window)
 			}
 			if c.advance(d.RetryAfter); !d.Allowed && b%2 == 0 {
-				if again := l.Take("k", int(limit), time.Duration(window), n); !again.Allowed {
+				if again := l.Take("k", int(limit), window, n); !again.Allowed {
 					t.Fatalf("step %d: after %v: %+v", i, d.RetryAfter, again)
 				}
 			}

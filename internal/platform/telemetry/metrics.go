@@ -29,8 +29,9 @@ type Metrics struct {
 	limited    *prometheus.CounterVec
 	panics     prometheus.Counter
 	lookups    map[string]prometheus.Counter
+	redis      *prometheus.CounterVec
 
-	operations, states, runtimes, scopes names
+	operations, states, runtimes, scopes, reasons names
 
 	series sync.Map // series to *counted
 }
@@ -61,6 +62,9 @@ func NewMetrics(version, revision string) *Metrics {
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "stoa_panics_total", Help: "Panics that were caught.",
 		}),
+		redis: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stoa_redis_fallbacks_total", Help: "Uses of Redis that failed, so that the instance went on alone, by reason.",
+		}, []string{"reason"}),
 	}
 	lookups := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "stoa_cache_lookups_total", Help: "Looks for a public answer that is kept: hit in this process, shared by another instance, or miss.",
@@ -74,7 +78,7 @@ func NewMetrics(version, revision string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go": runtime.Version()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.requests, m.durations, m.inFlight, m.executions, m.queued, m.limited, m.panics, lookups, build,
+	m.registry.MustRegister(m.requests, m.durations, m.inFlight, m.executions, m.queued, m.limited, m.panics, m.redis, lookups, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -144,6 +148,11 @@ func (m *Metrics) RateLimited(scope string) {
 
 // CacheLookup counts a look for a kept answer: "hit", "shared" or "miss".
 func (m *Metrics) CacheLookup(result string) { m.lookups[result].Inc() }
+
+// RedisFellBack counts a use of Redis that failed; reason is one of a few words.
+func (m *Metrics) RedisFellBack(reason string) {
+	m.redis.WithLabelValues(m.reasons.bounded(reason)).Inc()
+}
 
 // Panicked counts a panic that was caught.
 func (m *Metrics) Panicked() { m.panics.Inc() }

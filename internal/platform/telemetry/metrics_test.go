@@ -32,6 +32,7 @@ func TestMetrics(t *testing.T) {
 	m.ExecutionEntered("succeeded", "wasm")
 	m.SetQueued(7)
 	m.RateLimited("address")
+	m.RedisFellBack("late")
 	m.Panicked()
 	text := scrape(t, m)
 	for _, want := range []string{
@@ -45,6 +46,7 @@ func TestMetrics(t *testing.T) {
 		`stoa_executions_queued 7`,
 		`stoa_rate_limited_total{scope="address"} 1`,
 		`stoa_panics_total 1`,
+		`stoa_redis_fallbacks_total{reason="late"} 1`,
 		`revision="abcdef",version="1.2.3"} 1`,
 		`go_goroutines `,
 		`process_start_time_seconds `,

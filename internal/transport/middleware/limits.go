@@ -3,8 +3,8 @@ package middleware
 import (
 	"context"
 	"fmt"
-	"math"
 	"net/http"
+	"strconv"
 	"time"
 
 	"stoa/internal/domain/access"
@@ -26,15 +26,32 @@ type LimitsConfig struct {
 
 // Limits counts requests: by address before anything is known of the caller, and
 // by person and organization instead once they are known.
-type Limits struct{ LimitsConfig }
+type Limits struct {
+	LimitsConfig
+	// The RateLimit-Policy fields of an address, of its IPv6 network, and of a known
+	// person, made once. All answers share them: whoever changes a field replaces it.
+	addressPolicy, networkPolicy, actorPolicy []string
+}
+
+// The names of the header fields as a Header holds them: a Set would make them
+// anew from their usual spelling for every request.
+const (
+	stateField  = "Ratelimit"
+	policyField = "Ratelimit-Policy"
+)
 
 // NewLimits makes Limits.
-func NewLimits(c LimitsConfig) *Limits { return &Limits{c} }
-
-type ticketKey struct{}
-
-// ticket is what Handler counted for a request, so that Admit can give it back.
-type ticket struct{ keys []ratelimit.Key }
+func NewLimits(c LimitsConfig) *Limits {
+	policy := func(name string, limit int) string {
+		return fmt.Sprintf(`"%s";q=%d;w=%d`, name, limit, int(c.Window.Seconds()))
+	}
+	return &Limits{
+		LimitsConfig:  c,
+		addressPolicy: []string{policy("ip", c.Requests)},
+		networkPolicy: []string{policy("ip", ratelimit.NetworkFactor*c.Requests)},
+		actorPolicy:   []string{policy("person", c.ActorRequests) + ", " + policy("organization", c.ActorRequests)},
+	}
+}
 
 // Handler counts by address. The probes of an orchestrator are not counted: an
 // instance must not be killed for being asked how it is.
@@ -45,60 +62,60 @@ func (l *Limits) Handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		keys := ratelimit.KeyOf(AddressOf(r.Context()))
-		d := l.Limiter.TakeAll(keys, l.Requests, l.Window, 1)
-		l.describe(w.Header(), l.policy("ip", d))
+		counters := ratelimit.Address("ip:", AddressOf(r.Context()), l.Requests, l.Window)
+		d := l.Limiter.Take(r.Context(), 1, counters...).Strictest()
+		var buffer [64]byte
+		header := w.Header()
+		header[policyField] = l.addressPolicy
+		if d.Limit != l.Requests {
+			header[policyField] = l.networkPolicy
+		}
+		header[stateField] = []string{string(appendState(buffer[:0], "ip", d))}
 		if !d.Allowed {
 			l.Metrics.RateLimited("address")
 			l.Refuse(w, r, RateLimited.After(d.RetryAfter))
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), ticketKey{}, &ticket{keys})))
+		v, r := enter(r)
+		v.counted = counters
+		next.ServeHTTP(w, r)
 	})
 }
 
 // Admit counts an authenticated request by its person and organization and gives
 // its address's count back. It refuses with RateLimited.
 func (l *Limits) Admit(ctx context.Context, header http.Header, actor access.Actor) error {
-	if t, ok := ctx.Value(ticketKey{}).(*ticket); ok {
-		l.Limiter.ReturnAll(t.keys, l.Window, 1)
-		t.keys = nil
+	var counted []ratelimit.Counter
+	if v := visitOf(ctx); v != nil {
+		counted, v.counted = v.counted, nil
 	}
-	person, organization := "user:"+actor.User.String(), "org:"+actor.Organization.String()
-	p := l.Limiter.Take(person, l.ActorRequests, l.Window, 1)
-	if !p.Allowed {
-		l.Metrics.RateLimited("person")
-		l.describe(header, l.policy("person", p))
-		return RateLimited.After(p.RetryAfter)
+	d := l.Limiter.Move(ctx, 1, counted,
+		ratelimit.Counter{Key: ratelimit.Key{Subject: "user:" + actor.User.String()}, Limit: l.ActorRequests, Window: l.Window},
+		ratelimit.Counter{Key: ratelimit.Key{Subject: "org:" + actor.Organization.String()}, Limit: l.ActorRequests, Window: l.Window})
+	var buffer [128]byte
+	state := appendState(buffer[:0], "person", d[0])
+	state = appendState(append(state, ", "...), "organization", d[1])
+	header[policyField] = l.actorPolicy
+	header[stateField] = []string{string(state)}
+	if d.Allowed() {
+		return nil
 	}
-	o := l.Limiter.Take(organization, l.ActorRequests, l.Window, 1)
-	l.describe(header, l.policy("person", p), l.policy("organization", o))
-	if !o.Allowed {
+	if d[0].Allowed {
 		l.Metrics.RateLimited("organization")
-		l.Limiter.Return(person, l.Window, 1)
-		return RateLimited.After(o.RetryAfter)
+	} else {
+		l.Metrics.RateLimited("person")
 	}
-	return nil
+	return RateLimited.After(d.Strictest().RetryAfter)
 }
 
-// policy is one limit in the words of the RateLimit header fields.
-type policy struct{ limit, state string }
-
-func (l *Limits) policy(name string, d ratelimit.Decision) policy {
-	return policy{
-		limit: fmt.Sprintf(`"%s";q=%d;w=%d`, name, d.Limit, int(l.Window.Seconds())),
-		state: fmt.Sprintf(`"%s";r=%d;t=%d`, name, d.Remaining, int(math.Ceil(d.Reset.Seconds()))),
+// appendState is what is left of it as an item of the RateLimit field. Its time is
+// when all is free again or, for what was refused, that of Retry-After.
+func appendState(text []byte, name string, d ratelimit.Decision) []byte {
+	wait := d.Reset
+	if !d.Allowed && d.RetryAfter > 0 {
+		wait = d.RetryAfter
 	}
-}
-
-func (l *Limits) describe(header http.Header, policies ...policy) {
-	limit, state := "", ""
-	for i, p := range policies {
-		if i > 0 {
-			limit, state = limit+", ", state+", "
-		}
-		limit, state = limit+p.limit, state+p.state
-	}
-	header.Set("RateLimit-Policy", limit)
-	header.Set("RateLimit", state)
+	text = append(append(append(text, '"'), name...), `";r=`...)
+	text = append(strconv.AppendInt(text, int64(d.Remaining), 10), ";t="...)
+	return strconv.AppendInt(text, int64((wait+time.Second-1)/time.Second), 10)
 }

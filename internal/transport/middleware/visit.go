@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 
+	"stoa/internal/platform/ratelimit"
 	"stoa/internal/platform/telemetry"
 )
 
@@ -16,6 +17,7 @@ type visit struct {
 
 	request         telemetry.Request
 	address         netip.Addr
+	counted         []ratelimit.Counter // what Limits has counted it under
 	operation, user string
 	answer          recorder
 }
