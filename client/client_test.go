@@ -231,7 +231,7 @@ func TestPackagesArePublishedAndFound(t *testing.T) {
 			t.Errorf("again: %v, %+v", err, v)
 		}
 		archive := apptest.Archive(p.Name+"/loop", "2s", apptest.EndlessLoop())
-		if v, err := c.Publish(ctx, client.Publication{Archive: archive, Visibility: "private"}); err != nil || v.Package.Visibility != "private" {
+		if v, err := c.Publish(ctx, client.Publication{Archive: archive, Visibility: "private"}); err != nil || v.Package.Visibility != "private" || v.Size == 0 {
 			t.Errorf("archive: %v, %+v", err, v)
 		}
 		if _, err := c.Publish(ctx, client.Publication{}); err == nil {

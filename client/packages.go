@@ -82,7 +82,7 @@ type Version struct {
 		Name       string `json:"name"`
 		Visibility string `json:"visibility"`
 	} `json:"package"`
-	Size   int64   `json:"size,omitempty"`
+	Size   int64   `json:"size_bytes,omitempty"`
 	Limits *Limits `json:"limits,omitempty"`
 	// Created says that it is new: false when the same content was there already.
 	Created bool `json:"-"`

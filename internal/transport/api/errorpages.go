@@ -83,6 +83,9 @@ func (a *API) exampleOf(f *fault.Fault) string {
 	} else {
 		problem := a.problems.example(f)
 		problem.RequestID = sampleRequest.String()
+		if f.Code == ValidationFailed.Code {
+			problem.Errors = []fault.Place{{Pointer: "query/limit", Message: "expected number <= 100"}, {Pointer: "/input", Message: "expected required property to be present"}}
+		}
 		example = problem
 	}
 	out, err := json.MarshalIndent(example, "", "  ")

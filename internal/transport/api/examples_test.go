@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -178,6 +179,19 @@ func TestStreamsAndFurtherAnswersAreDocumented(t *testing.T) {
 	}
 	if limited := execute["429"].(map[string]any); limited["headers"].(map[string]any)["Retry-After"] == nil {
 		t.Errorf("429 = %v", limited)
+	}
+}
+
+// Members stand as in an answer, not by the alphabet, which would begin with the cost.
+func TestExamplesKeepTheOrderOfAnswers(t *testing.T) {
+	document := New(Deps{Title: "Stoa", Version: "1.0.0"}).OpenAPI()
+	for _, want := range []string{`"value": \{\s+"id": "exe_\w+",\s+"object": "execution",`, `"value": \{\s+"type": "/docs/errors/rate_limited",\s+"title":`} {
+		if !regexp.MustCompile(want).Match(document) {
+			t.Errorf("nothing is like %s", want)
+		}
+	}
+	if bytes.Contains(document, []byte("{literal")) {
+		t.Error("an example is missing")
 	}
 }
 
