@@ -48,9 +48,9 @@ func (x *exchange) receive(res *http.Response, take func(event string, data []by
 	}
 	// The empty lines end an event that the server did not.
 	events := ssestream.NewDecoder(&http.Response{Body: io.NopCloser(io.MultiReader(body, strings.NewReader("\n\n")))})
-	any := false
+	some := false
 	for events.Next() {
-		any = true
+		some = true
 		event := events.Event()
 		if last, err := take(event.Type, bytes.TrimSpace(event.Data)); last || err != nil {
 			return err
@@ -59,7 +59,7 @@ func (x *exchange) receive(res *http.Response, take func(event string, data []by
 	switch err := events.Err(); {
 	case err != nil:
 		return err
-	case any:
+	case some:
 		return errUnfinished
 	}
 	return errNothing
