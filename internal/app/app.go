@@ -335,8 +335,8 @@ func (a *App) housekeeping(ctx context.Context) {
 		tick := time.NewTicker(time.Hour)
 		defer tick.Stop()
 		for {
-			if err := a.Accounts.ForgetSessions(ctx); err != nil && ctx.Err() == nil {
-				a.log.WarnContext(ctx, "expired sessions could not be deleted; tried again in an hour", "error", err)
+			if err := a.Accounts.Forget(ctx); err != nil && ctx.Err() == nil {
+				a.log.WarnContext(ctx, "what has expired of accounts could not be deleted; tried again in an hour", "error", err)
 			}
 			select {
 			case <-ctx.Done():
