@@ -98,8 +98,8 @@ fuzz: agents ## Run every fuzz test, FUZZ_SECONDS=60 in all
 ci: ## All that CI checks; cover is its test run
 	@scripts/with-servers scripts/steps lint verify build race browser fuzz bench cover BENCH_TIME=1x
 
-ci-long: ## The same with long fuzzing, and everything under the race detector
-	@$(MAKE) ci FUZZ_SECONDS=1200 RACE=./...
+ci-long: ## The same with long fuzzing, everything under the race detector, and 1000 sign-ins at once
+	@STOA_TEST_LOGINS=1000 $(MAKE) ci FUZZ_SECONDS=1200 RACE=./...
 
 clean: ## Remove what was built; the server's data in stoa-data stays
 	rm -rf bin coverage examples/agents/dist/*.tar.gz

@@ -83,6 +83,18 @@ type Options struct {
 	HashCost account.Cost
 }
 
+// executable is the program of worker processes.
+func (o Options) executable() (string, error) {
+	if o.Executable != "" {
+		return o.Executable, nil
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
+	}
+	return path, nil
+}
+
 // App is the program, built.
 type App struct {
 	cfg     config.Config
@@ -90,6 +102,7 @@ type App struct {
 	metrics *telemetry.Metrics
 	db      *db.DB
 	lock    *os.File
+	hasher  *account.Hasher
 	wasm    *wasm.Runtime
 	models  *outbound.Client
 	tls     *tls.Config // of the public listener; nil means plain HTTP
@@ -200,9 +213,16 @@ func (a *App) build(cfg config.Config, opt Options) error {
 	if issuer == "" {
 		issuer = "stoa"
 	}
+	executable, err := opt.executable()
+	if err != nil {
+		return err
+	}
+	a.hasher = account.NewHasher(account.HasherOptions{
+		Slots: goruntime.GOMAXPROCS(0), Queue: 2000, Cost: opt.HashCost, Executable: executable,
+	})
 	if a.Accounts, err = account.New(account.Deps{
 		DB: a.db, Keeper: keeper, Limiter: limiter, IDs: ids, SecretKey: secretKey, Issuer: issuer, Log: a.log,
-		Hasher:    account.NewHasher(goruntime.NumCPU(), 2000, opt.HashCost),
+		Hasher:    a.hasher,
 		AccessTTL: cfg.AccessTokenLifetime(), RefreshTTL: cfg.RefreshTokenLifetime(),
 	}); err != nil {
 		return err
@@ -227,12 +247,9 @@ func (a *App) build(cfg config.Config, opt Options) error {
 }
 
 func (a *App) buildExecutions(cfg config.Config, opt Options, keeper *secret.Keeper, ids *id.Source) error {
-	executable := opt.Executable
-	if executable == "" {
-		var err error
-		if executable, err = os.Executable(); err != nil {
-			return fmt.Errorf("find this program: %w", err)
-		}
+	executable, err := opt.executable()
+	if err != nil {
+		return err
 	}
 	cache, err := filepath.Abs(filepath.Join(cfg.DataDir, "wasm"))
 	if err != nil {
@@ -394,6 +411,9 @@ func (a *App) close() {
 		if err := a.wasm.Close(ctx); err != nil {
 			a.log.WarnContext(ctx, "worker processes did not end in time", "error", err)
 		}
+	}
+	if a.hasher != nil {
+		a.hasher.Close()
 	}
 	if a.models != nil {
 		a.models.Close()

@@ -14,6 +14,7 @@ import (
 
 	"stoa/internal/app"
 	"stoa/internal/config"
+	"stoa/internal/domain/account"
 	"stoa/internal/domain/runtime/wasm"
 )
 
@@ -23,6 +24,9 @@ import (
 func Run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == wasm.WorkerCommand {
 		return wasm.Worker(stdin, stdout, stderr)
+	}
+	if len(args) > 0 && args[0] == account.HashCommand {
+		return account.HashWorker(stdin, stdout, stderr)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
