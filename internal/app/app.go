@@ -261,15 +261,9 @@ func (a *App) buildExecutions(cfg config.Config, opt Options, keeper *secret.Kee
 	}); err != nil {
 		return err
 	}
-	a.models = outbound.New(outbound.Options{
-		Timeout: cfg.MaxTimeout, AllowLoopback: cfg.AllowLoopbackEgress, Exempt: []string{cfg.OpenAIBaseURL, cfg.AnthropicBaseURL},
-	})
+	a.models = modelClient(cfg)
 	models := model.New(model.Options{
-		Providers: []model.Provider{
-			{Name: "openai", Kind: model.OpenAI, Key: cfg.OpenAIAPIKey.Reveal(), BaseURL: cfg.OpenAIBaseURL},
-			{Name: "anthropic", Kind: model.Anthropic, Key: cfg.AnthropicAPIKey.Reveal(), BaseURL: cfg.AnthropicBaseURL},
-		},
-		Default: cfg.DefaultModel, HTTP: a.models.HTTP(), Logger: a.log, Now: opt.Now,
+		Providers: providers(cfg), Default: cfg.DefaultModel, HTTP: a.models.HTTP(), Logger: a.log, Now: opt.Now,
 	})
 	a.Executions = execution.New(execution.Deps{
 		DB: a.db, Registry: a.Registry, Secrets: keeper, IDs: ids, Hub: events.NewHub(), Log: a.log,

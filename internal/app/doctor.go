@@ -29,10 +29,10 @@ const (
 
 // Finding is what Diagnose says of one part, and what to do about it.
 type Finding struct {
-	Part   string
-	Health Health
-	Detail string
-	Remedy string // empty when nothing is to be done
+	Part   string `json:"part"`
+	Health Health `json:"health"`
+	Detail string `json:"detail"`
+	Remedy string `json:"remedy,omitempty"` // empty when nothing is to be done
 }
 
 const (
@@ -54,7 +54,7 @@ func Diagnose(ctx context.Context, cfg config.Config) []Finding {
 	findings = append(findings, diagnoseFolder(cfg.DataDir)...)
 	findings = append(findings, diagnoseKey(cfg)...)
 	findings = append(findings, diagnoseDatabase(ctx, cfg)...)
-	findings = append(findings, diagnoseModels(cfg))
+	findings = append(findings, diagnoseModels(ctx, cfg)...)
 	return append(findings, diagnoseWorker(ctx, cfg))
 }
 
@@ -146,23 +146,6 @@ func diagnoseDatabase(ctx context.Context, cfg config.Config) []Finding {
 		return append(all, Finding{"clock", Doubtful, fmt.Sprintf("this machine and the database are %s apart", offset.Round(time.Millisecond)), "synchronize both with NTP"})
 	}
 	return append(all, Finding{"clock", Good, fmt.Sprintf("%s from the database's", d.ClockOffset().Abs().Round(time.Millisecond)), ""})
-}
-
-func diagnoseModels(cfg config.Config) Finding {
-	var all []string
-	if cfg.OpenAIAPIKey.IsSet() || cfg.OpenAIBaseURL != "" {
-		all = append(all, "openai")
-	}
-	if cfg.AnthropicAPIKey.IsSet() || cfg.AnthropicBaseURL != "" {
-		all = append(all, "anthropic")
-	}
-	if len(all) == 0 {
-		return Finding{
-			"models", Doubtful, "none is configured, so prompt packages cannot be executed",
-			"set OPENAI_API_KEY, ANTHROPIC_API_KEY, or OPENAI_BASE_URL for a local server",
-		}
-	}
-	return Finding{"models", Good, "configured: " + strings.Join(all, ", "), ""}
 }
 
 func diagnoseWorker(ctx context.Context, cfg config.Config) Finding {
