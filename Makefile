@@ -113,8 +113,8 @@ fuzz-api: build ## Send a server what openapi.json allows and forbids; FUZZ_API_
 ci: ## All that CI checks; cover is its test run
 	@scripts/with-servers scripts/steps lint lint-openapi verify build guides fuzz-api race browser fuzz bench cover BENCH_TIME=1x
 
-ci-long: ## The same with long fuzzing, and everything under the race detector
-	@$(MAKE) ci FUZZ_SECONDS=1200 FUZZ_API_EXAMPLES=100 FUZZ_API_SECONDS=600 RACE=./...
+ci-long: ## The same with long fuzzing, everything under the race detector, and 1000 sign-ins at once
+	@STOA_TEST_LOGINS=1000 $(MAKE) ci FUZZ_SECONDS=1200 FUZZ_API_EXAMPLES=100 FUZZ_API_SECONDS=600 RACE=./...
 
 clean: ## Remove what was built; the server's data in stoa-data stays
 	rm -rf bin coverage tools/node/node_modules tools/node/runtime-* tools/python/venv examples/agents/dist/*.tar.gz

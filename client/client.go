@@ -101,9 +101,9 @@ func New(baseURL string, o Options) (*Client, error) {
 func CheckURL(baseURL string) (string, error) {
 	u, err := url.Parse(baseURL)
 	switch {
-	case err != nil:
+	case err != nil && strings.Contains(baseURL, "://"):
 		return "", errors.New("the server's address cannot be read")
-	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
 		return "", errors.New("the server's address must start with http:// or https:// and name a host")
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return "", errors.New("the server's address must have no user, query or fragment")

@@ -42,7 +42,7 @@ type process struct {
 	exited chan struct{}
 }
 
-var listening = regexp.MustCompile(`is listening on (http://\S+)`)
+var listening = regexp.MustCompile(`is listening on (https?://\S+)`)
 
 // serve starts a server with the settings and waits until it says its address.
 func serve(t *testing.T, folder string, settings ...string) *process {
@@ -378,7 +378,7 @@ func TestCommandLine(t *testing.T) {
 		{"migrate again", []string{"STOA_DATA_DIR=" + folder}, []string{"migrate"}, 0, "up to date"},
 		{"a document", nil, []string{"generate", "config"}, 0, "SECRET_KEY"},
 		{"no such document", nil, []string{"generate", "novel"}, 2, "novel"},
-		{"no such command", nil, []string{"sing"}, 1, "sing"},
+		{"no such command", nil, []string{"sing"}, 2, "sing"},
 		{"too many arguments", nil, []string{"serve", "now"}, 2, "now"},
 		{"every wrong setting at once", []string{"ALGORITHM=none", "RATE_LIMIT_WINDOW=-1", "STOA_LISTNE=x"}, []string{"serve"}, 2, "RATE_LIMIT_WINDOW"},
 		{"wrong settings of migrate", []string{"DATABASE_URL=mysql://x"}, []string{"migrate"}, 2, "DATABASE_URL"},

@@ -88,6 +88,18 @@ type Options struct {
 	LogDelay time.Duration
 }
 
+// executable is the program of worker processes.
+func (o Options) executable() (string, error) {
+	if o.Executable != "" {
+		return o.Executable, nil
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
+	}
+	return path, nil
+}
+
 // App is the program, built.
 type App struct {
 	cfg      config.Config
@@ -97,6 +109,7 @@ type App struct {
 	metrics  *telemetry.Metrics
 	db       *db.DB
 	lock     *os.File
+	hasher   *account.Hasher
 	wasm     *wasm.Runtime
 	models   *outbound.Client
 	redis    *redis.Client // nil without one
@@ -222,9 +235,16 @@ func (a *App) build(cfg config.Config, opt Options) error {
 	if issuer == "" {
 		issuer = "stoa"
 	}
+	executable, err := opt.executable()
+	if err != nil {
+		return err
+	}
+	a.hasher = account.NewHasher(account.HasherOptions{
+		Slots: goruntime.GOMAXPROCS(0), Queue: 2000, Cost: opt.HashCost, Executable: executable,
+	})
 	if a.Accounts, err = account.New(account.Deps{
 		DB: a.db, Keeper: keeper, Limiter: limiter, IDs: ids, SecretKey: secretKey, Issuer: issuer, Log: a.log,
-		Hasher:    account.NewHasher(goruntime.NumCPU(), 2000, opt.HashCost),
+		Hasher:    a.hasher,
 		AccessTTL: cfg.AccessTokenLifetime(), RefreshTTL: cfg.RefreshTokenLifetime(),
 	}); err != nil {
 		return err
@@ -260,12 +280,9 @@ func (a *App) build(cfg config.Config, opt Options) error {
 const answersTTL = 10 * time.Minute
 
 func (a *App) buildExecutions(cfg config.Config, opt Options, keeper *secret.Keeper, ids *id.Source, hub *events.Hub) error {
-	executable := opt.Executable
-	if executable == "" {
-		var err error
-		if executable, err = os.Executable(); err != nil {
-			return fmt.Errorf("find this program: %w", err)
-		}
+	executable, err := opt.executable()
+	if err != nil {
+		return err
 	}
 	cache, err := filepath.Abs(filepath.Join(cfg.DataDir, "wasm"))
 	if err != nil {
@@ -277,15 +294,9 @@ func (a *App) buildExecutions(cfg config.Config, opt Options, keeper *secret.Kee
 	}); err != nil {
 		return err
 	}
-	a.models = outbound.New(outbound.Options{
-		Timeout: cfg.MaxTimeout, AllowLoopback: cfg.AllowLoopbackEgress, Exempt: []string{cfg.OpenAIBaseURL, cfg.AnthropicBaseURL},
-	})
+	a.models = modelClient(cfg)
 	models := model.New(model.Options{
-		Providers: []model.Provider{
-			{Name: "openai", Kind: model.OpenAI, Key: cfg.OpenAIAPIKey.Reveal(), BaseURL: cfg.OpenAIBaseURL},
-			{Name: "anthropic", Kind: model.Anthropic, Key: cfg.AnthropicAPIKey.Reveal(), BaseURL: cfg.AnthropicBaseURL},
-		},
-		Default: cfg.DefaultModel, HTTP: a.models.HTTP(), Logger: a.log, Now: opt.Now,
+		Providers: providers(cfg), Default: cfg.DefaultModel, HTTP: a.models.HTTP(), Logger: a.log, Now: opt.Now,
 	})
 	a.Executions = execution.New(execution.Deps{
 		DB: a.db, Registry: a.Registry, Secrets: keeper, IDs: ids, Hub: hub, Log: a.log,
@@ -372,8 +383,8 @@ func (a *App) housekeeping(ctx context.Context) {
 		tick := time.NewTicker(time.Hour)
 		defer tick.Stop()
 		for {
-			if err := a.Accounts.ForgetSessions(ctx); err != nil && ctx.Err() == nil {
-				a.log.WarnContext(ctx, "expired sessions could not be deleted; tried again in an hour", "error", err)
+			if err := a.Accounts.Forget(ctx); err != nil && ctx.Err() == nil {
+				a.log.WarnContext(ctx, "what has expired of accounts could not be deleted; tried again in an hour", "error", err)
 			}
 			select {
 			case <-ctx.Done():
@@ -434,6 +445,9 @@ func (a *App) close() {
 		if err := a.wasm.Close(ctx); err != nil {
 			a.log.WarnContext(ctx, "worker processes did not end in time", "error", err)
 		}
+	}
+	if a.hasher != nil {
+		a.hasher.Close()
 	}
 	if a.models != nil {
 		a.models.Close()

@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -424,6 +426,62 @@ func TestUnknownAccountLooksLikeAWrongPassword(t *testing.T) {
 			if answer := login(p.Email, password); answer.Status == http.StatusOK {
 				t.Errorf("a password that is %s signs in", name)
 			}
+		}
+	})
+}
+
+// A022: guesses from a thousand addresses are throttled by account and by address, and
+// the owner still signs in from where they registered.
+func TestGuessesFromManyAddressesDoNotLockTheOwnerOut(t *testing.T) {
+	apptest.Each(t, map[string]string{"STOA_TRUSTED_PROXIES": "127.0.0.0/8"}, func(t *testing.T, s *apptest.Server) {
+		from := func(path, address string, body any) apptest.Answer {
+			return s.Do(apptest.Request{
+				Method: http.MethodPost, Path: path, Body: body, Header: map[string]string{"X-Forwarded-For": address},
+			})
+		}
+		const home, password = "192.0.2.1", "violet anchor 7 kettle"
+		owner := map[string]any{"username": "ada", "email": "ada@example.com", "password": password}
+		if answer := from("/api/v1/auth/register", home, owner); answer.Status != http.StatusCreated {
+			t.Fatalf("register: %d %s", answer.Status, answer.Body)
+		}
+		login := func(name, address, password string) apptest.Answer {
+			return from("/api/v1/auth/login", address, map[string]any{"email": name, "password": password})
+		}
+		for _, name := range []string{"ada@example.com", "nobody@example.com"} {
+			var wrong, throttled, other atomic.Int64
+			together(8, func(worker int) {
+				for i := worker; i < 1000; i += 8 {
+					switch login(name, fmt.Sprintf("198.18.%d.%d", i/250, i%250), "a guess").Status {
+					case http.StatusUnauthorized:
+						wrong.Add(1)
+					case http.StatusTooManyRequests:
+						throttled.Add(1)
+					default:
+						other.Add(1)
+					}
+				}
+			})
+			// What is being checked when the counter fills, one in each slot, still ends.
+			if n := wrong.Load(); n < 100 || n > 100+int64(runtime.NumCPU()) || throttled.Load() != 1000-n || other.Load() != 0 {
+				t.Errorf("%s: %d guesses were wrong, %d throttled, %d else; want 100 wrong and the rest throttled",
+					name, n, throttled.Load(), other.Load())
+			}
+			answer := login(name, "203.0.113.1", password)
+			wait, err := strconv.Atoi(answer.Header.Get("Retry-After"))
+			if answer.Status != http.StatusTooManyRequests || answer.Code() != "login_throttled" || err != nil || wait < 1 || wait > 7200 {
+				t.Errorf("%s from an unknown address: %d %s, Retry-After %q", name, answer.Status, answer.Body, answer.Header.Get("Retry-After"))
+			}
+		}
+		if answer := login("ada@example.com", home, password); answer.Status != http.StatusOK {
+			t.Errorf("the owner at home: %d %s", answer.Status, answer.Body)
+		}
+		for range 10 {
+			if answer := login("ada@example.com", home, "a guess"); answer.Status != http.StatusUnauthorized {
+				t.Errorf("a guess at home: %d %s", answer.Status, answer.Body)
+			}
+		}
+		if answer := login("ada@example.com", home, password); answer.Status != http.StatusTooManyRequests {
+			t.Errorf("the eleventh try at home: %d %s", answer.Status, answer.Body)
 		}
 	})
 }

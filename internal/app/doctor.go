@@ -30,10 +30,10 @@ const (
 
 // Finding is what Diagnose says of one part, and what to do about it.
 type Finding struct {
-	Part   string
-	Health Health
-	Detail string
-	Remedy string // empty when nothing is to be done
+	Part   string `json:"part"`
+	Health Health `json:"health"`
+	Detail string `json:"detail"`
+	Remedy string `json:"remedy,omitempty"` // empty when nothing is to be done
 }
 
 const (
@@ -56,7 +56,7 @@ func Diagnose(ctx context.Context, cfg config.Config) []Finding {
 	findings = append(findings, diagnoseKey(cfg)...)
 	findings = append(findings, diagnoseDatabase(ctx, cfg)...)
 	findings = append(findings, diagnoseRedis(ctx, cfg)...)
-	findings = append(findings, diagnoseModels(cfg))
+	findings = append(findings, diagnoseModels(ctx, cfg)...)
 	return append(findings, diagnoseWorker(ctx, cfg))
 }
 
@@ -173,23 +173,6 @@ func diagnoseRedis(ctx context.Context, cfg config.Config) []Finding {
 		return []Finding{{part, Doubtful, kind + " answers, and forgets counters of limits when it is full", "set its maxmemory-policy to noeviction: when it is full, each instance then counts by itself"}}
 	}
 	return []Finding{{part, Good, kind + " answers and takes writes", ""}}
-}
-
-func diagnoseModels(cfg config.Config) Finding {
-	var all []string
-	if cfg.OpenAIAPIKey.IsSet() || cfg.OpenAIBaseURL != "" {
-		all = append(all, "openai")
-	}
-	if cfg.AnthropicAPIKey.IsSet() || cfg.AnthropicBaseURL != "" {
-		all = append(all, "anthropic")
-	}
-	if len(all) == 0 {
-		return Finding{
-			"models", Doubtful, "none is configured, so prompt packages cannot be executed",
-			"set OPENAI_API_KEY, ANTHROPIC_API_KEY, or OPENAI_BASE_URL for a local server",
-		}
-	}
-	return Finding{"models", Good, "configured: " + strings.Join(all, ", "), ""}
 }
 
 func diagnoseWorker(ctx context.Context, cfg config.Config) Finding {

@@ -32,6 +32,9 @@ func Main(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == wasm.WorkerCommand {
 		os.Exit(wasm.Worker(os.Stdin, os.Stdout, os.Stderr))
 	}
+	if len(os.Args) > 1 && os.Args[1] == account.HashCommand {
+		os.Exit(account.HashWorker(os.Stdin, os.Stdout, os.Stderr))
+	}
 	dbtest.Main(m)
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"stoa/internal/app"
 	"stoa/internal/config"
+	"stoa/internal/domain/account"
 	"stoa/internal/domain/runtime/wasm"
 )
 
@@ -24,6 +25,9 @@ func Run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int 
 	if len(args) > 0 && args[0] == wasm.WorkerCommand {
 		return wasm.Worker(stdin, stdout, stderr)
 	}
+	if len(args) > 0 && args[0] == account.HashCommand {
+		return account.HashWorker(stdin, stdout, stderr)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	root := &cobra.Command{
@@ -32,12 +36,14 @@ func Run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int 
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       app.Version(),
+		Args:          subcommands,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef("%w; see: %s --help", err, cmd.CommandPath()) })
 	root.AddGroup(&cobra.Group{ID: "server", Title: "The server:"}, &cobra.Group{ID: "user", Title: "Its users:"})
 	add := func(group string, commands ...*cobra.Command) {
 		for _, command := range commands {
@@ -63,7 +69,11 @@ func serve(environ []string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "Start the server; configuration comes from the environment",
-		Args:  noArgs,
+		Long: "Start the server. Configuration comes from the environment; with none it keeps its data in\n" +
+			"./stoa-data and listens on 127.0.0.1:8080. stoa generate config lists every variable, and\n" +
+			"stoa doctor checks them. SIGINT and SIGTERM end it when what it does has ended, or after\n" +
+			"STOA_DRAIN_TIMEOUT.",
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(environ)
 			if err != nil {
@@ -94,12 +104,21 @@ func migrate(environ []string) *cobra.Command {
 }
 
 func version() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  noArgs,
-		Run:   func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), app.Version()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), map[string]string{"version": app.Version()})
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), app.Version())
+			return nil
+		},
 	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
 }
 
 // generate prints what the repository keeps of the code's own description.
@@ -126,9 +145,18 @@ func generate() *cobra.Command {
 	}
 }
 
-func noArgs(cmd *cobra.Command, args []string) error {
-	if err := cobra.NoArgs(cmd, args); err != nil {
-		return &usageError{err}
+// noArgs refuses arguments.
+func noArgs(cmd *cobra.Command, args []string) error { return takes(0, 0)(cmd, args) }
+
+// subcommands refuses what is no command below this one, and names what was meant.
+func subcommands(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
 	}
-	return nil
+	cmd.SuggestionsMinimumDistance = 2 // letters that may be wrong
+	meant := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		meant = "; did you mean: " + cmd.CommandPath() + " " + near[0]
+	}
+	return usagef("there is no command %q%s; see: %s --help", cmd.CommandPath()+" "+args[0], meant, cmd.CommandPath())
 }

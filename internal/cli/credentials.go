@@ -60,7 +60,7 @@ func (r *remote) client() (*client.Client, error) {
 		}
 	}
 	if address, err = client.CheckURL(address); err != nil {
-		return nil, &usageError{err}
+		return nil, usagef("%w; write it like %s", err, defaultURL)
 	}
 	return client.New(address, client.Options{
 		Tokens: kept.Servers[address], UserAgent: "stoa-cli/" + app.Version(),

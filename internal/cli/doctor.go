@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -11,12 +12,14 @@ import (
 )
 
 func doctor(environ []string) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check what the server needs, and say what to do about the rest",
 		Long: "Check configuration, data folder, key, database, clock, models and worker processes, beside a\n" +
-			"running server too. Nothing is changed, and no secret is shown. The exit code is 1 when something\n" +
-			"is broken.",
+			"running server too. Each configured provider of models is asked for its list of models, which\n" +
+			"costs nothing, to see whether it accepts the key. Nothing is changed, and no secret is shown. The\n" +
+			"exit code is 1 when something is broken.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var findings []app.Finding
@@ -36,11 +39,10 @@ func doctor(environ []string) *cobra.Command {
 			}
 			broken := false
 			for _, f := range findings {
-				fmt.Fprintf(cmd.OutOrStdout(), "%-8s %s: %s\n", f.Health, f.Part, printable(f.Detail))
-				if f.Remedy != "" {
-					fmt.Fprintf(cmd.OutOrStdout(), "         %s\n", printable(f.Remedy))
-				}
 				broken = broken || f.Health == app.Broken
+			}
+			if err := printFindings(cmd.OutOrStdout(), findings, asJSON); err != nil {
+				return err
 			}
 			if broken {
 				return ended{exitFailure}
@@ -48,4 +50,19 @@ func doctor(environ []string) *cobra.Command {
 			return nil
 		},
 	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func printFindings(w io.Writer, findings []app.Finding, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, findings)
+	}
+	for _, f := range findings {
+		fmt.Fprintf(w, "%-8s %s: %s\n", f.Health, f.Part, printable(f.Detail))
+		if f.Remedy != "" {
+			fmt.Fprintf(w, "         %s\n", printable(f.Remedy))
+		}
+	}
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -17,6 +18,9 @@ import (
 
 // maxInput bounds an input, in bytes; the server has a bound of its own.
 const maxInput = 64 << 20
+
+// amount is how the server takes one.
+var amount = regexp.MustCompile(`^\d{1,12}(\.\d{1,6})?$`)
 
 // execution is the command line of execute.
 type execution struct {
@@ -41,8 +45,9 @@ func execute(environ []string) *cobra.Command {
 		Example: "  stoa execute stoa~summarizer --text \"$(cat notes.txt)\"\n" +
 			"  stoa execute stoa~csv-insights --text - <table.csv\n" +
 			"  stoa execute stoa~json-query@^1 --input '{\"query\": \"$.a\", \"json\": {\"a\": 1}}'",
-		Args: args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error { return e.run(cmd, r, args[0]) },
+		Args:              takes(1, 1),
+		ValidArgsFunction: r.completePackage,
+		RunE:              func(cmd *cobra.Command, args []string) error { return e.run(cmd, r, args[0]) },
 	})
 	flags := cmd.Flags()
 	flags.StringVar(&e.text, "text", "", "text for the input's text field; - reads stdin")
@@ -59,6 +64,9 @@ func (e *execution) run(cmd *cobra.Command, r *remote, name string) error {
 	ctx := cmd.Context()
 	req := client.Request{Package: name, Async: true}
 	if e.maxCost != "" {
+		if !amount.MatchString(e.maxCost) {
+			return usagef("--max-cost is an amount in USD, like 0.50")
+		}
 		req.MaxCost = client.Money{Amount: e.maxCost, Currency: "USD"}
 	}
 	for _, pair := range e.metadata {
@@ -84,6 +92,9 @@ func (e *execution) run(cmd *cobra.Command, r *remote, name string) error {
 	run, err := c.Execute(ctx, req)
 	if err == nil && !e.async && !run.Status.Ended() {
 		run, err = follow(ctx, c, run, show)
+	}
+	if errors.Is(err, context.Canceled) && run.ID == "" {
+		return errors.New("interrupted; what the server has accepted goes on, see: stoa executions")
 	}
 	if err != nil && run.ID != "" {
 		return fmt.Errorf("%w; the execution goes on as %s", notCanceled(err), run.ID)
@@ -214,7 +225,7 @@ func (e *execution) readText(cmd *cobra.Command, c *client.Client, name string) 
 		return nil, err
 	}
 	if p.TextField == "" {
-		return nil, usagef("%s takes no plain text; use --input, and see: stoa packages --json", printable(name))
+		return nil, usagef("%s takes no plain text; use --input, and see: stoa packages show %[1]s", printable(name))
 	}
 	return json.Marshal(map[string]string{p.TextField: text})
 }

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,13 +12,19 @@ import (
 	"stoa/client"
 )
 
+// statuses are what --status takes.
+var statuses = []string{
+	string(client.Queued), string(client.Running), string(client.Succeeded), string(client.Failed),
+	string(client.Canceled), string(client.TimedOut), string(client.Expired),
+}
+
 func executions(environ []string) *cobra.Command {
 	r := &remote{environ: environ}
 	list := listExecutions(r)
 	cmd := r.flag(&cobra.Command{
 		Use:   "executions",
 		Short: "List, look at and cancel executions",
-		Args:  noArgs,
+		Args:  subcommands,
 		RunE:  func(cmd *cobra.Command, args []string) error { return list.RunE(cmd, args) },
 	})
 	cmd.Flags().AddFlagSet(list.Flags())
@@ -33,6 +41,9 @@ func listExecutions(r *remote) *cobra.Command {
 		Short: "List your organization's executions, newest first",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if status != "" && !slices.Contains(statuses, status) {
+				return usagef("--status is one of %s", strings.Join(statuses, ", "))
+			}
 			c, err := r.client()
 			if err != nil {
 				return err
@@ -51,22 +62,29 @@ func listExecutions(r *remote) *cobra.Command {
 					e.ID, string(e.Status), strings.Replace(e.Package, "/", "~", 1) + "@" + e.Version, e.CreatedAt.Format(time.RFC3339),
 				})
 			}
+			if len(found) == 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), "No execution fits.")
+				return nil
+			}
 			noteMore(cmd, more)
 			return table(cmd.OutOrStdout(), rows)
 		},
 	}
 	jsonFlag(cmd, &asJSON)
 	limitFlag(cmd, &limit)
-	cmd.Flags().StringVar(&status, "status", "", "only those that are queued, running, succeeded, failed, canceled, timed_out or expired")
+	cmd.Flags().StringVar(&status, "status", "", "only those that are "+strings.Join(statuses, ", "))
+	complete(cmd, "status", statuses)
 	cmd.Flags().StringVar(&pkg, "package", "", "only those of publisher~name")
 	return cmd
 }
 
 func getExecution(r *remote) *cobra.Command {
-	return &cobra.Command{
-		Use:   "get <id>",
-		Short: "Print an execution as JSON",
-		Args:  args(cobra.ExactArgs(1)),
+	cmd := &cobra.Command{
+		Use:               "get <id>",
+		Aliases:           []string{"show"},
+		Short:             "Print an execution as JSON",
+		Args:              takes(1, 1),
+		ValidArgsFunction: r.completeExecution,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.client()
 			if err != nil {
@@ -79,6 +97,8 @@ func getExecution(r *remote) *cobra.Command {
 			return printJSON(cmd.OutOrStdout(), run)
 		},
 	}
+	cmd.Flags().Bool("json", true, "print JSON, which it does anyway")
+	return cmd
 }
 
 func listEvents(r *remote) *cobra.Command {
@@ -87,7 +107,10 @@ func listEvents(r *remote) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events <id>",
 		Short: "Print the events of an execution",
-		Args:  args(cobra.ExactArgs(1)),
+		Long:  "Print the events of an execution, one on each line; with --json each line is a JSON object.",
+		Args:  takes(1, 1),
+
+		ValidArgsFunction: r.completeExecution,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.client()
 			if err != nil {
@@ -95,7 +118,7 @@ func listEvents(r *remote) *cobra.Command {
 			}
 			show := func(e client.Event) error {
 				if asJSON {
-					return printJSON(cmd.OutOrStdout(), e)
+					return json.NewEncoder(cmd.OutOrStdout()).Encode(e)
 				}
 				fmt.Fprintln(cmd.OutOrStdout(), printable(fmt.Sprintf("%d %s %s %s", e.ID, e.CreatedAt.Format(time.RFC3339), e.Type, e.Data)))
 				return nil
@@ -122,10 +145,13 @@ func listEvents(r *remote) *cobra.Command {
 }
 
 func cancelExecution(r *remote) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "cancel <id>",
 		Short: "Ask an execution to end",
-		Args:  args(cobra.ExactArgs(1)),
+		Args:  takes(1, 1),
+
+		ValidArgsFunction: r.completeExecution,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.client()
 			if err != nil {
@@ -135,8 +161,13 @@ func cancelExecution(r *remote) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), run)
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is %s\n", printable(run.ID), printable(string(run.Status)))
 			return nil
 		},
 	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
 }

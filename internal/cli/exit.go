@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -67,14 +68,22 @@ func exitCode(err error) int {
 func explain(err error) string {
 	var refused *client.Error
 	var network net.Error
+	var untrusted *tls.CertificateVerificationError
 	text := err.Error()
 	switch {
 	case errors.Is(err, context.Canceled):
 		text = "interrupted"
+	case errors.As(err, &refused) && refused.Code == "unauthenticated":
+		text = "nobody is signed in at this server (unauthenticated); run: stoa login"
 	case errors.As(err, &refused):
-		text += adviceOn(refused)
+		// What follows it is where.
+		text = strings.Replace(text, "; errors says where. ", ": ", 1) + adviceOn(refused)
 	case errors.Is(err, client.ErrNoSession):
 		text = "nobody is signed in; run: stoa login"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		text += "; begin its address (--url) with http://"
+	case errors.As(err, &untrusted):
+		text += "; when you trust the certificate, name its file in SSL_CERT_FILE"
 	case errors.As(err, &network):
 		text += "; check that the server runs and that its address (--url) is right"
 	case strings.HasPrefix(text, "the answer is not that of a Stoa server"):
@@ -91,6 +100,10 @@ func adviceOn(refused *client.Error) string {
 	switch {
 	case refused.Code == "invalid_credentials":
 		return ""
+	case refused.Code == "" && refused.Status == http.StatusBadRequest: // how a TLS server answers plain text
+		return "; check the server's address (--url): does it begin with https://?"
+	case refused.Code == "package_not_found":
+		return "; a package is named publisher~name, see: stoa packages"
 	case refused.Code == "", refused.Code == "not_found": // no server, or none at this path
 		return "; check the server's address (--url)"
 	case refused.Status == http.StatusUnauthorized:

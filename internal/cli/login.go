@@ -9,17 +9,20 @@ import (
 
 	"github.com/charmbracelet/x/term"
 	"github.com/spf13/cobra"
+
+	"stoa/client"
 )
 
 func login(environ []string) *cobra.Command {
 	r := &remote{environ: environ, begins: true}
-	return r.flag(&cobra.Command{
+	var asJSON bool
+	cmd := r.flag(&cobra.Command{
 		Use:   "login [e-mail address or username]",
 		Short: "Sign in, and stay signed in on this machine",
 		Long: "Sign in, and stay signed in on this machine. The password is asked for on a terminal, and read\n" +
 			"from the first line of stdin otherwise. The session is kept in stoa/credentials.json of your\n" +
 			"configuration folder, for each server, and this server becomes the one that commands are for.",
-		Args: args(cobra.MaximumNArgs(1)),
+		Args: takes(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.client()
 			if err != nil {
@@ -42,10 +45,21 @@ func login(environ []string) *cobra.Command {
 			if _, err := c.Login(cmd.Context(), who, password); err != nil {
 				return err
 			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), signedIn{Server: c.URL()})
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Signed in at %s.\n", c.URL())
 			return nil
 		},
 	})
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+// signedIn is what --json tells of a session: where, and after a registration who.
+type signedIn struct {
+	Server string       `json:"server"`
+	User   *client.User `json:"user,omitempty"`
 }
 
 // maxPassword bounds a line from stdin, in bytes.

@@ -8,7 +8,8 @@ import (
 
 func logout(environ []string) *cobra.Command {
 	r := &remote{environ: environ}
-	return r.flag(&cobra.Command{
+	var asJSON bool
+	cmd := r.flag(&cobra.Command{
 		Use:   "logout",
 		Short: "End the session at the server, and forget it here",
 		Args:  noArgs,
@@ -20,8 +21,13 @@ func logout(environ []string) *cobra.Command {
 			if err := c.Logout(cmd.Context()); err != nil {
 				return err
 			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), signedIn{Server: c.URL()})
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Signed out at %s.\n", c.URL())
 			return nil
 		},
 	})
+	jsonFlag(cmd, &asJSON)
+	return cmd
 }

@@ -16,7 +16,11 @@ func packages(environ []string) *cobra.Command {
 	var limit int
 	cmd := r.flag(&cobra.Command{
 		Use:   "packages [text to look for]",
-		Short: "List packages of the catalogue",
+		Short: "List packages of the catalogue, or show one",
+		Args:  cobra.ArbitraryArgs, // the words of a search
+
+		// The words that are offered are the commands below this one.
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.client()
 			if err != nil {
@@ -41,6 +45,10 @@ func packages(environ []string) *cobra.Command {
 				}
 				rows = append(rows, []string{strings.Replace(p.Name, "/", "~", 1), version, p.Runtime.Type, p.Summary})
 			}
+			if len(found) == 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), "No package fits.")
+				return nil
+			}
 			noteMore(cmd, more)
 			return table(cmd.OutOrStdout(), rows)
 		},
@@ -48,6 +56,7 @@ func packages(environ []string) *cobra.Command {
 	jsonFlag(cmd, &asJSON)
 	cmd.Flags().BoolVar(&private, "private", false, "list your organization's private packages")
 	limitFlag(cmd, &limit)
+	cmd.AddCommand(showPackage(r))
 	return cmd
 }
 

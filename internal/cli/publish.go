@@ -29,7 +29,7 @@ func publish(environ []string) *cobra.Command {
 		Long: "Publish a version of a package: a folder with agent.yaml, README.md and what the runtime needs, of\n" +
 			"which all files are packed but hidden ones; an archive of such a folder; or a manifest alone.\n" +
 			"A new package is private unless --public is given.",
-		Args: args(cobra.ExactArgs(1)),
+		Args: takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if private && public {
 				return usagef("--private and --public exclude each other")

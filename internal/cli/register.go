@@ -8,12 +8,13 @@ import (
 
 func register(environ []string) *cobra.Command {
 	r := &remote{environ: environ, begins: true}
-	return r.flag(&cobra.Command{
+	var asJSON bool
+	cmd := r.flag(&cobra.Command{
 		Use:   "register <username> <e-mail address>",
 		Short: "Register, and sign in",
 		Long: "Register a person with an organization of the same name, and sign in. The password is asked for\n" +
 			"on a terminal, and read from the first line of stdin otherwise.",
-		Args: args(cobra.ExactArgs(2)),
+		Args: takes(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := r.client()
 			if err != nil {
@@ -36,8 +37,13 @@ func register(environ []string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), signedIn{Server: c.URL(), User: &user})
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Registered %s and signed in at %s.\n", printable(user.Username), c.URL())
 			return nil
 		},
 	})
+	jsonFlag(cmd, &asJSON)
+	return cmd
 }

@@ -17,7 +17,7 @@ func TestARegistrationHappensWhollyOrNotAtAll(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		tables := []string{
 			"directory_handles", "directory_emails", "organizations", "data_keys", "users", "members", "directory_memberships",
-			"sessions", "audit_heads", "audit_events",
+			"sessions", "audit_heads", "audit_events", "known_addresses",
 		}
 		for _, missing := range tables {
 			w.rename(t, missing, "away")

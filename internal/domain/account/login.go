@@ -25,7 +25,8 @@ type Credentials struct {
 // An unknown account and a wrong password are the same InvalidCredentials after
 // the same work: one look-up, one read and one password verification. Failed tries
 // are counted per account and address, per account and per address, and answered
-// with LoginThrottled beyond the limits. SignInBusy says that too many wait.
+// with LoginThrottled beyond the limits; the limit per account does not stop an
+// address from which the person signed in lately. SignInBusy says that too many wait.
 func (s *Service) Login(ctx context.Context, c Credentials) (Tokens, error) {
 	password, wrong := normalizePassword(c.Password)
 	if wrong != "" {
@@ -35,7 +36,9 @@ func (s *Service) Login(ctx context.Context, c Credentials) (Tokens, error) {
 	if err != nil {
 		return Tokens{}, err
 	}
-	tries := s.tries.of(key, c.Client.Address)
+	tries := s.tries.of(key, c.Client.Address, func(ctx context.Context) (bool, error) {
+		return s.knows(ctx, row.person, c.Client.Address)
+	})
 	// Asked twice: here, so that a throttled caller takes no place in the queue, and
 	// when its turn has come, so that guesses sent at once are not all let through.
 	if err := tries.allowed(ctx); err != nil {
@@ -74,7 +77,10 @@ func (s *Service) Login(ctx context.Context, c Credentials) (Tokens, error) {
 		if err := insertSession(ctx, tx, row.person, grant.session, grant.hash, now, grant.expires); err != nil {
 			return err
 		}
-		return audit.Append(ctx, tx, event)
+		if err := audit.Append(ctx, tx, event); err != nil {
+			return err
+		}
+		return s.remember(ctx, tx, row.person, c.Client.Address, now)
 	}, grant.landed(row.person))
 	if err != nil {
 		return Tokens{}, err
@@ -82,8 +88,13 @@ func (s *Service) Login(ctx context.Context, c Credentials) (Tokens, error) {
 	return grant.tokens, nil
 }
 
+// nobody stands for the person of an unknown account: no row is theirs.
+var nobody = person{
+	organization: id.FromBytes[id.Organization]([16]byte{15: 1}), user: id.FromBytes[id.User]([16]byte{15: 1}),
+}
+
 // find reads the account that a login names. For an unknown one it does the same
-// look-ups and returns an empty row. Key names the account to the limiter: by its
+// look-ups and returns nobody's row. Key names the account to the limiter: by its
 // id when it is known, so that the name and the address of one account count as one.
 func (s *Service) find(ctx context.Context, login string) (row userRow, key string, err error) {
 	var organization id.Organization
@@ -104,11 +115,11 @@ func (s *Service) find(ctx context.Context, login string) (row userRow, key stri
 		return userRow{}, "", err
 	}
 	if organization.IsZero() {
-		organization = id.FromBytes[id.Organization]([16]byte{15: 1}) // nobody's, read all the same
+		organization = nobody.organization // read all the same
 	}
 	row, err = selectOwner(ctx, s.db, organization)
 	if errors.Is(err, db.NotFound) {
-		return userRow{}, hex.EncodeToString(s.keeper.Lookup("login", login)), nil
+		return userRow{person: nobody}, hex.EncodeToString(s.keeper.Lookup("login", login)), nil
 	}
 	return row, row.user.String(), err
 }

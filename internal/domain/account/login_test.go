@@ -185,7 +185,7 @@ func TestAThousandLoginsAtOnceAreBounded(t *testing.T) {
 }
 
 func TestALongQueueIsRefused(t *testing.T) {
-	h := account.NewHasher(1, 2, cheap)
+	h := newHasher(t, 1, 2, cheap)
 	entered, leave := make(chan struct{}), make(chan struct{})
 	results := make(chan error, 3)
 	verify := func(ctx context.Context, gate func() error) {
@@ -234,7 +234,7 @@ func waitFor(t *testing.T, condition func() bool) {
 }
 
 func TestADefaultHashCosts19MiBTwice(t *testing.T) {
-	hash, err := account.NewHasher(1, 1, account.Cost{}).Create(t.Context(), goodWord)
+	hash, err := newHasher(t, 1, 1, account.Cost{}).Create(t.Context(), goodWord)
 	if err != nil || !strings.HasPrefix(hash, "$argon2id$v=19$m=19456,t=2,p=1$") {
 		t.Errorf("Create = %s, %v", hash, err)
 	}
@@ -243,7 +243,7 @@ func TestADefaultHashCosts19MiBTwice(t *testing.T) {
 func TestAnOldHashIsRenewedAtLogin(t *testing.T) {
 	each(t, func(t *testing.T, w *world) {
 		w.register(t, "alice")
-		dearer := account.NewHasher(1, 10, account.Cost{MemoryKiB: 128, Iterations: 1})
+		dearer := newHasher(t, 1, 10, account.Cost{MemoryKiB: 128, Iterations: 1})
 		later := newWorld(t, w.d, w.clock, dearer)
 		hash := func() string { return w.texts(t, `SELECT password_hash FROM users`)[0] }
 		_, err := later.login(t, "alice", "wrong", "")

@@ -29,8 +29,15 @@ func (s *Service) Logout(ctx context.Context, actor access.Actor, refreshToken s
 // its last token is still recognized and told in the audit log.
 const keptSessions = 30 * 24 * time.Hour
 
-// ForgetSessions deletes sessions that ended long ago. It is to be called from
-// time to time, by any number of instances.
-func (s *Service) ForgetSessions(ctx context.Context) error {
-	return s.db.Tx(ctx, func(tx db.Tx) error { return deleteSessions(ctx, tx, s.db.Now().Add(-keptSessions)) })
+// Forget deletes what is kept no longer: sessions that ended long ago, and addresses
+// that nobody has signed in from for long. It is to be called from time to time, by
+// any number of instances.
+func (s *Service) Forget(ctx context.Context) error {
+	now := s.db.Now()
+	return s.db.Tx(ctx, func(tx db.Tx) error {
+		if err := deleteSessions(ctx, tx, now.Add(-keptSessions)); err != nil {
+			return err
+		}
+		return deleteKnownAddresses(ctx, tx, now.Add(-knownFor))
+	})
 }

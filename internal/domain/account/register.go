@@ -98,7 +98,10 @@ func (s *Service) Register(ctx context.Context, r Registration) (Profile, Tokens
 		if err != nil {
 			return err
 		}
-		return audit.Append(ctx, tx, event)
+		if err := audit.Append(ctx, tx, event); err != nil {
+			return err
+		}
+		return s.remember(ctx, tx, who, r.Client.Address, now)
 	}, grant.landed(who))
 	if err != nil {
 		return Profile{}, Tokens{}, err

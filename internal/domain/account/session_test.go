@@ -238,7 +238,7 @@ func TestSessionsAreForgottenLongAfterTheirEnd(t *testing.T) {
 		_, tokens := w.register(t, "ada")
 		kept := func() int {
 			t.Helper()
-			if err := w.ForgetSessions(t.Context()); err != nil {
+			if err := w.Forget(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			n, err := db.One(t.Context(), w.d, func(r db.Row) (int, error) { var n int; return n, r.Scan(&n) }, `SELECT count(*) FROM sessions`)

@@ -194,3 +194,42 @@ func deleteSessions(ctx context.Context, tx db.Tx, before db.Time) error {
 	_, err := db.Exec(ctx, tx, `DELETE FROM sessions WHERE expires_at < $1`, before)
 	return err
 }
+
+// insertKnownAddress notes a sign-in from an address, and says whether it wrote.
+// One that was noted after fresh is left as it is, without a lock on its row.
+func insertKnownAddress(ctx context.Context, tx db.Tx, who person, fingerprint []byte, at, fresh db.Time) (bool, error) {
+	n, err := db.Exec(ctx, tx, `
+		INSERT INTO known_addresses (org_id, user_id, address_hmac, last_at)
+		SELECT $1, $2, $3, $4
+		WHERE NOT EXISTS (
+			SELECT 1 FROM known_addresses WHERE org_id = $1 AND user_id = $2 AND address_hmac = $3 AND last_at > $5)
+		ON CONFLICT (org_id, user_id, address_hmac) DO UPDATE SET last_at = excluded.last_at`,
+		who.organization, who.user, fingerprint, at, fresh)
+	return n == 1, err
+}
+
+// trimKnownAddresses keeps the newest addresses of a person.
+func trimKnownAddresses(ctx context.Context, tx db.Tx, who person, keep int) error {
+	_, err := db.Exec(ctx, tx, `
+		DELETE FROM known_addresses
+		WHERE org_id = $1 AND user_id = $2 AND address_hmac NOT IN (
+			SELECT address_hmac FROM known_addresses WHERE org_id = $1 AND user_id = $2
+			ORDER BY last_at DESC, address_hmac LIMIT $3)`, who.organization, who.user, keep)
+	return err
+}
+
+func selectKnownAddress(ctx context.Context, q db.Querier, who person, fingerprint []byte, since db.Time) (db.Time, error) {
+	return db.One(ctx, q, func(row db.Row) (at db.Time, err error) {
+		err = row.Scan(&at)
+		return at, err
+	}, `
+		SELECT last_at FROM known_addresses
+		WHERE org_id = $1 AND user_id = $2 AND address_hmac = $3 AND last_at > $4`,
+		who.organization, who.user, fingerprint, since)
+}
+
+// deleteKnownAddresses removes addresses that were last signed in from before the time.
+func deleteKnownAddresses(ctx context.Context, tx db.Tx, before db.Time) error {
+	_, err := db.Exec(ctx, tx, `DELETE FROM known_addresses WHERE last_at <= $1`, before)
+	return err
+}

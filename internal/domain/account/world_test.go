@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -21,7 +22,25 @@ import (
 	"stoa/internal/platform/secret"
 )
 
-func TestMain(m *testing.M) { dbtest.Main(m) }
+// TestMain makes the test binary the program of the processes that compute hashes.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == account.HashCommand {
+		os.Exit(account.HashWorker(os.Stdin, os.Stdout, os.Stderr))
+	}
+	dbtest.Main(m)
+}
+
+// newHasher makes a Hasher until the test ends, with this binary as its program.
+func newHasher(t *testing.T, slots, queue int, cost account.Cost) *account.Hasher {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := account.NewHasher(account.HasherOptions{Slots: slots, Queue: queue, Cost: cost, Executable: self})
+	t.Cleanup(h.Close)
+	return h
+}
 
 const (
 	secretKey = "a secret key for tests, 32 bytes or more"
@@ -65,7 +84,7 @@ func each(t *testing.T, test func(t *testing.T, w *world)) {
 	dbtest.EachURL(t, func(t *testing.T, address string) {
 		c := &clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 		d := dbtest.Open(t, address, db.Options{Now: c.Now})
-		test(t, newWorld(t, d, c, account.NewHasher(2, 2000, cheap)))
+		test(t, newWorld(t, d, c, newHasher(t, 2, 2000, cheap)))
 	})
 }
 

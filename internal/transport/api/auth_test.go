@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -26,9 +27,17 @@ func eachPeople(t *testing.T, test func(t *testing.T, w *world)) {
 			t.Fatal(err)
 		}
 		now := func() time.Time { return d.Now().Time() }
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		hasher := account.NewHasher(account.HasherOptions{
+			Slots: 2, Queue: 100, Cost: account.Cost{MemoryKiB: 64, Iterations: 1}, Executable: self,
+		})
+		t.Cleanup(hasher.Close)
 		accounts, err := account.New(account.Deps{
 			DB: d, Keeper: keeper, Limiter: ratelimit.New(ratelimit.Options{Now: now}), IDs: id.NewSource(now, nil),
-			Hasher:    account.NewHasher(2, 100, account.Cost{MemoryKiB: 64, Iterations: 1}),
+			Hasher:    hasher,
 			SecretKey: []byte("a secret key for tests, 32 bytes or more"), Issuer: "https://stoa.example",
 			AccessTTL: 15 * time.Minute, RefreshTTL: time.Hour,
 		})
