@@ -182,7 +182,7 @@ func openDatabase(ctx context.Context, cfg config.Config, now func() time.Time, 
 func (a *App) build(cfg config.Config, opt Options) error {
 	now := func() time.Time { return a.db.Now().Time() }
 	ids := id.NewSource(now, nil)
-	hub, err := a.buildRedis(cfg, ids)
+	hub, err := a.buildRedis(cfg, opt, ids)
 	if err != nil {
 		return err
 	}

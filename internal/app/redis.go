@@ -12,14 +12,14 @@ import (
 
 // buildRedis opens Redis, when one is configured, and gives the hub of wake-ups. It
 // does not wait for Redis to be there.
-func (a *App) buildRedis(cfg config.Config, ids *id.Source) (*events.Hub, error) {
+func (a *App) buildRedis(cfg config.Config, opt Options, ids *id.Source) (*events.Hub, error) {
 	hub := events.NewHub()
 	if !cfg.RedisURL.IsSet() {
 		return hub, nil
 	}
 	var err error
 	if a.redis, err = redis.Open(redis.Options{
-		URL: cfg.RedisURL.Reveal(), Tracking: cfg.RedisTracking, Log: a.log, Failed: a.metrics.RedisFellBack,
+		URL: cfg.RedisURL.Reveal(), Tracking: cfg.RedisTracking, Now: opt.Now, Log: a.log, Failed: a.metrics.RedisFellBack,
 	}); err != nil {
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
