@@ -211,7 +211,7 @@ func (a *App) build(cfg config.Config, opt Options) error {
 	now := func() time.Time { return a.db.Now().Time() }
 	ids := id.NewSource(now, nil)
 	secretKey := []byte(cfg.SecretKey.Reveal())
-	hub, err := a.buildRedis(cfg, ids, secretKey)
+	hub, err := a.buildRedis(cfg, opt, ids, secretKey)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func TestHealthSaysWhatItLookedAt(t *testing.T) {
 		}
 		v := s.Get("/health", "").JSON(t)
 		checks, _ := v["checks"].(map[string]any)
-		if v["status"] != "healthy" || checks["database"] == nil || checks["jobs"] == nil {
+		if v["status"] != "healthy" || checks["database"] == nil || checks["jobs"] == nil || checks["cache"] == nil {
 			t.Errorf("health = %v", v)
 		}
 		if answer := s.Get("/metrics", ""); answer.Status != http.StatusNotFound {

@@ -14,7 +14,7 @@ import (
 
 // buildRedis opens Redis, when one is configured, and gives the hub of wake-ups. It
 // does not wait for Redis to be there.
-func (a *App) buildRedis(cfg config.Config, ids *id.Source, secretKey []byte) (*events.Hub, error) {
+func (a *App) buildRedis(cfg config.Config, opt Options, ids *id.Source, secretKey []byte) (*events.Hub, error) {
 	hub := events.NewHub()
 	if !cfg.RedisURL.IsSet() {
 		return hub, nil
@@ -24,7 +24,7 @@ func (a *App) buildRedis(cfg config.Config, ids *id.Source, secretKey []byte) (*
 		URL: cfg.RedisURL.Reveal(), Tracking: cfg.RedisTracking,
 		// The installation is its key: another one's limits and answers are none of ours.
 		Namespace: "stoa:" + hex.EncodeToString(secret.Derive(secretKey, "redis/v1")[:6]) + ":",
-		Log:       a.log, Failed: a.metrics.RedisFellBack,
+		Now:       opt.Now, Log: a.log, Failed: a.metrics.RedisFellBack,
 	}); err != nil {
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}

@@ -14,7 +14,7 @@ import (
 // hub is the hub of an instance that shares its wake-ups.
 func hub(t *testing.T, url, instance string) (*events.Hub, *redis.Client) {
 	t.Helper()
-	c, err := redis.Open(redis.Options{URL: url, Tracking: true})
+	c, err := redis.Open(redis.Options{URL: url, Now: time.Now, Tracking: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 
 func openRedis(t *testing.T) *redis.Client {
 	t.Helper()
-	c, err := redis.Open(redis.Options{URL: redistest.Shared(t)})
+	c, err := redis.Open(redis.Options{URL: redistest.Shared(t), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ type instance struct {
 func newInstance(t testing.TB, url string) instance {
 	t.Helper()
 	failed := &atomic.Int64{}
-	c, err := redis.Open(redis.Options{URL: url, Tracking: true, Failed: func(string) { failed.Add(1) }})
+	c, err := redis.Open(redis.Options{URL: url, Now: time.Now, Tracking: true, Failed: func(string) { failed.Add(1) }})
 	if err != nil {
 		t.Fatal(err)
 	}

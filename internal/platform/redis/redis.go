@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,14 +22,15 @@ import (
 )
 
 const (
-	// Budget is the longest that a use makes its caller wait. Redis in the same
+	// Budget is the longest that Redis makes the caller of a use wait. Redis in the same
 	// network answers in less than a millisecond; 50 ms lets it pause for a fork or
 	// a large key, and is still not felt in an answer.
 	Budget = 50 * time.Millisecond
-	// grace is the end of the budget, begun anew when the rest of it is over: where
-	// this process itself did not get a processor for long, the answer may be here
-	// already, and is looked at before the caller gives up.
-	grace = 5 * time.Millisecond
+	// grace is the end of the budget. A process that got no processor for it cannot
+	// say that Redis is late: the answer may be here, unread. It gets another one, until
+	// patience is over.
+	grace    = 10 * time.Millisecond
+	patience = 500 * time.Millisecond
 
 	// inFlight bounds the commands without a reply, also those whose callers have
 	// given up. It is below the number of places in the library's queue: when that is
@@ -65,7 +67,9 @@ type Options struct {
 	// Namespace begins every key and channel, so that several installations can use
 	// one Redis. It has no braces.
 	Namespace string
-	Log       *slog.Logger
+	// Now tells how long this process itself was busy; nil means that it never is.
+	Now func() time.Time
+	Log *slog.Logger
 	// Failed hears of every use that failed, with one of a few reasons; may be nil.
 	Failed func(reason string)
 }
@@ -99,6 +103,7 @@ func (o Options) client() (rueidis.ClientOption, error) {
 type Client struct {
 	options   rueidis.ClientOption
 	namespace string
+	now       func() time.Time
 	log       *slog.Logger
 	failed    func(reason string)
 
@@ -119,8 +124,11 @@ func Open(o Options) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		options: options, namespace: o.Namespace, log: o.Log, failed: o.Failed, tokens: make(chan struct{}, inFlight),
+		options: options, namespace: o.Namespace, now: o.Now, log: o.Log, failed: o.Failed, tokens: make(chan struct{}, inFlight),
 		circuit: circuit{tripped: make(chan struct{}, 1)},
+	}
+	if c.now == nil {
+		c.now = func() time.Time { return time.Time{} }
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -233,6 +241,8 @@ func (c *Client) run(ctx context.Context, budget time.Duration, prepare func(rue
 		<-c.tokens
 		done <- results
 	}()
+	begin := c.now()
+	graced := begin
 	timer := time.NewTimer(budget - grace)
 	defer timer.Stop()
 	for last := false; ; last = true {
@@ -242,11 +252,20 @@ func (c *Client) run(ctx context.Context, budget time.Duration, prepare func(rue
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-timer.C:
-			if last {
+		}
+		if last {
+			runtime.Gosched() // whoever has an answer to read goes first
+			select {
+			case results := <-done:
+				return results, nil
+			default:
+			}
+			if now := c.now(); now.Sub(graced) < 2*grace || now.Sub(begin) > patience {
 				return nil, Late
 			}
-			timer.Reset(grace)
 		}
+		graced = c.now()
+		timer.Reset(grace)
 	}
 }
 

@@ -63,13 +63,13 @@ func done(t testing.TB, use func() error) {
 func everywhere(t *testing.T, test func(t *testing.T, c *redis.Client)) {
 	redistest.Each(t, func(t *testing.T) {
 		t.Run("plain", func(t *testing.T) {
-			test(t, connected(t, open(t, redis.Options{URL: redistest.Shared(t), Tracking: true})))
+			test(t, connected(t, open(t, redis.Options{URL: redistest.Shared(t), Now: time.Now, Tracking: true})))
 		})
 		t.Run("no tracking", func(t *testing.T) {
-			test(t, connected(t, open(t, redis.Options{URL: redistest.Shared(t) + "?protocol=2"})))
+			test(t, connected(t, open(t, redis.Options{URL: redistest.Shared(t) + "?protocol=2", Now: time.Now})))
 		})
 		t.Run("cluster", func(t *testing.T) {
-			test(t, connected(t, open(t, redis.Options{URL: redistest.Cluster(t).URL(), Tracking: true})))
+			test(t, connected(t, open(t, redis.Options{URL: redistest.Cluster(t).URL(), Now: time.Now, Tracking: true})))
 		})
 	})
 }
@@ -112,8 +112,8 @@ func TestValues(t *testing.T) {
 func TestAChangeByAnotherIsSeenThroughTheCache(t *testing.T) {
 	redistest.Each(t, func(t *testing.T) {
 		server := redistest.Start(t)
-		reader := connected(t, open(t, redis.Options{URL: server.URL(), Tracking: true}))
-		writer := connected(t, open(t, redis.Options{URL: server.URL(), Tracking: true}))
+		reader := connected(t, open(t, redis.Options{URL: server.URL(), Now: time.Now, Tracking: true}))
+		writer := connected(t, open(t, redis.Options{URL: server.URL(), Now: time.Now, Tracking: true}))
 		for i := range 20 {
 			want := fmt.Sprint(i)
 			done(t, func() error { return writer.Set(t.Context(), "k", []byte(want), time.Minute) })
@@ -193,7 +193,7 @@ func TestMessages(t *testing.T) {
 func TestASubscriptionComesBackAndSaysSo(t *testing.T) {
 	redistest.Each(t, func(t *testing.T) {
 		server := redistest.Start(t)
-		c := open(t, redis.Options{URL: server.URL()})
+		c := open(t, redis.Options{URL: server.URL(), Now: time.Now})
 		got, begun := make(chan string, 10), make(chan bool, 10)
 		var wait sync.WaitGroup
 		wait.Go(func() {
@@ -236,7 +236,7 @@ func TestOutages(t *testing.T) {
 				proxy := redistest.NewProxy(t, server.Address())
 				var mu sync.Mutex
 				reasons := map[string]int{}
-				c := connected(t, open(t, redis.Options{URL: proxy.URL(), Tracking: true, Failed: func(reason string) {
+				c := connected(t, open(t, redis.Options{URL: proxy.URL(), Now: time.Now, Tracking: true, Failed: func(reason string) {
 					mu.Lock()
 					defer mu.Unlock()
 					reasons[reason]++
@@ -298,7 +298,7 @@ func TestOpeningWaitsForNothing(t *testing.T) {
 	closed.Close()
 	for name, address := range map[string]string{"silent": silent.Addr().String(), "nobody": closed.Addr().String()} {
 		begin := time.Now()
-		c := open(t, redis.Options{URL: "redis://" + address, Tracking: true})
+		c := open(t, redis.Options{URL: "redis://" + address, Now: time.Now, Tracking: true})
 		if err := c.Set(t.Context(), "k", nil, time.Minute); !errors.Is(err, redis.Away) {
 			t.Errorf("%s: set = %v", name, err)
 		}
@@ -312,7 +312,7 @@ func TestRedisThatComesLaterIsUsed(t *testing.T) {
 	redistest.Each(t, func(t *testing.T) {
 		server := redistest.Start(t)
 		server.Kill()
-		c := open(t, redis.Options{URL: server.URL(), Tracking: true})
+		c := open(t, redis.Options{URL: server.URL(), Now: time.Now, Tracking: true})
 		if err := c.Healthy(t.Context()); err == nil {
 			t.Error("healthy without a Redis")
 		}
@@ -325,7 +325,7 @@ func TestSeveralAddresses(t *testing.T) {
 	redistest.Each(t, func(t *testing.T) {
 		cluster, gone := redistest.Cluster(t), redistest.Start(t)
 		gone.Kill()
-		c := connected(t, open(t, redis.Options{URL: gone.URL() + "?addr=" + cluster.Address()}))
+		c := connected(t, open(t, redis.Options{URL: gone.URL() + "?addr=" + cluster.Address(), Now: time.Now}))
 		done(t, func() error { return c.Set(t.Context(), "k", []byte("v"), time.Minute) })
 	})
 }
@@ -334,7 +334,7 @@ func TestSeveralAddresses(t *testing.T) {
 func TestHealthNeedsWrites(t *testing.T) {
 	redistest.Each(t, func(t *testing.T) {
 		server := redistest.Start(t)
-		c := connected(t, open(t, redis.Options{URL: server.URL()}))
+		c := connected(t, open(t, redis.Options{URL: server.URL(), Now: time.Now}))
 		server.Do("REPLICAOF 127.0.0.1 1")
 		until(t, "it is not healthy", func() bool { return c.Healthy(t.Context()) != nil })
 		until(t, "the refusal is told", func() bool {
@@ -348,28 +348,28 @@ func TestHealthNeedsWrites(t *testing.T) {
 
 func TestNoErrorHoldsThePassword(t *testing.T) {
 	const canary = "canary-password"
-	if _, err := redis.Open(redis.Options{URL: "http://:" + canary + "@127.0.0.1:1"}); err == nil || strings.Contains(err.Error(), canary) {
+	if _, err := redis.Open(redis.Options{URL: "http://:" + canary + "@127.0.0.1:1", Now: time.Now}); err == nil || strings.Contains(err.Error(), canary) {
 		t.Errorf("open = %v", err)
 	}
-	if _, err := redis.Open(redis.Options{URL: "redis://:" + canary + "@127.0.0.1:1\x7f"}); err == nil || strings.Contains(err.Error(), canary) {
+	if _, err := redis.Open(redis.Options{URL: "redis://:" + canary + "@127.0.0.1:1\x7f", Now: time.Now}); err == nil || strings.Contains(err.Error(), canary) {
 		t.Errorf("open = %v", err)
 	}
 	redistest.Each(t, func(t *testing.T) {
 		server := redistest.Start(t, "--requirepass", "another")
 		log := &lines{}
-		c := open(t, redis.Options{URL: "redis://user:" + canary + "@" + server.Address(), Log: slog.New(slog.NewTextHandler(log, nil))})
+		c := open(t, redis.Options{URL: "redis://user:" + canary + "@" + server.Address(), Now: time.Now, Log: slog.New(slog.NewTextHandler(log, nil))})
 		until(t, "the refusal is logged", func() bool { return strings.Contains(log.String(), "WRONGPASS") })
 		if strings.Contains(log.String(), canary) || strings.Contains(fmt.Sprint(c.Healthy(t.Context())), canary) {
 			t.Errorf("the password is shown: %s", log)
 		}
-		connected(t, open(t, redis.Options{URL: "redis://:another@" + server.Address() + "/3", Tracking: true}))
+		connected(t, open(t, redis.Options{URL: "redis://:another@" + server.Address() + "/3", Now: time.Now, Tracking: true}))
 	})
 }
 
 func TestAServerWithoutTrackingIsNamed(t *testing.T) {
 	redistest.Each(t, func(t *testing.T) {
 		log := &lines{}
-		open(t, redis.Options{URL: redistest.Shared(t) + "?protocol=2", Tracking: true, Log: slog.New(slog.NewTextHandler(log, nil))})
+		open(t, redis.Options{URL: redistest.Shared(t) + "?protocol=2", Now: time.Now, Tracking: true, Log: slog.New(slog.NewTextHandler(log, nil))})
 		until(t, "the log names the setting", func() bool { return strings.Contains(log.String(), "STOA_REDIS_TRACKING") })
 	})
 }
@@ -377,7 +377,7 @@ func TestAServerWithoutTrackingIsNamed(t *testing.T) {
 // The end of a caller's own context is no failure of Redis.
 func TestACallersOwnEnd(t *testing.T) {
 	redistest.Each(t, func(t *testing.T) {
-		c := connected(t, open(t, redis.Options{URL: redistest.Shared(t)}))
+		c := connected(t, open(t, redis.Options{URL: redistest.Shared(t), Now: time.Now}))
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
 		for range 100 {
@@ -407,7 +407,7 @@ func (l *lines) String() string {
 }
 
 func BenchmarkGetCached(b *testing.B) {
-	c := connected(b, open(b, redis.Options{URL: redistest.Shared(b), Tracking: true}))
+	c := connected(b, open(b, redis.Options{URL: redistest.Shared(b), Now: time.Now, Tracking: true}))
 	key := redistest.Name()
 	done(b, func() error { return c.Set(b.Context(), key, []byte("value"), time.Hour) })
 	b.ReportAllocs()
