@@ -109,6 +109,35 @@ func TestPasswordsAreNotShown(t *testing.T) {
 	}
 }
 
+// TestQuestionsCanBeInterrupted: reading a terminal does not keep a command alive.
+func TestQuestionsCanBeInterrupted(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, program := newTerminal(t)
+	p := &process{t: t, stdout: &apptest.Log{}, stderr: &apptest.Log{}, exited: make(chan struct{})}
+	p.cmd = exec.Command(self, "login", "--url", "http://127.0.0.1:1")
+	p.cmd.Env = environment("HOME=" + t.TempDir())
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = program, p.stdout, p.stderr
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.exited)
+	}()
+	t.Cleanup(p.kill)
+	p.eventually("its question", func() bool { return strings.Contains(p.stderr.String(), "E-mail address or username:") })
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	<-p.exited
+	if code := p.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(p.stderr.String(), "interrupted") {
+		t.Errorf("exit code %d, stderr %q", code, p.stderr)
+	}
+}
+
 // TestAnInterruptedExecuteNamesItsExecution: it goes on, and can be found again.
 func TestAnInterruptedExecuteNamesItsExecution(t *testing.T) {
 	p := serve(t, t.TempDir())

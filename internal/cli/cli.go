@@ -30,6 +30,8 @@ func Run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int 
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	// The first signal asks for an end; a second one does not wait for it.
+	context.AfterFunc(ctx, stop)
 	root := &cobra.Command{
 		Use:           "stoa",
 		Short:         "A self-hosted marketplace for AI agents",
@@ -72,7 +74,7 @@ func serve(environ []string) *cobra.Command {
 		Long: "Start the server. Configuration comes from the environment; with none it keeps its data in\n" +
 			"./stoa-data and listens on 127.0.0.1:8080. stoa generate config lists every variable, and\n" +
 			"stoa doctor checks them. SIGINT and SIGTERM end it when what it does has ended, or after\n" +
-			"STOA_DRAIN_TIMEOUT.",
+			"STOA_DRAIN_TIMEOUT; a second one ends it at once.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(environ)

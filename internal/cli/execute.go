@@ -231,7 +231,9 @@ func (e *execution) readText(cmd *cobra.Command, c *client.Client, name string) 
 }
 
 func readStdin(cmd *cobra.Command) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxInput+1))
+	text, err := interruptible(cmd.Context(), func() ([]byte, error) {
+		return io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxInput+1))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read stdin: %w", err)
 	}

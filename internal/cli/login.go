@@ -34,7 +34,7 @@ func login(environ []string) *cobra.Command {
 					return usagef("say who signs in: stoa login ada@example.com")
 				}
 				fmt.Fprint(cmd.ErrOrStderr(), "E-mail address or username: ")
-				if who, err = firstLine(cmd.InOrStdin()); err != nil {
+				if who, err = firstLine(cmd); err != nil {
 					return err
 				}
 			}
@@ -65,9 +65,35 @@ type signedIn struct {
 // maxPassword bounds a line from stdin, in bytes.
 const maxPassword = 4096
 
-// firstLine is the first line of a text without its end.
-func firstLine(in io.Reader) (string, error) {
-	line, err := bufio.NewReader(io.LimitReader(in, maxPassword)).ReadString('\n')
+// interruptible is what read returns, or the end of ctx before that. Nothing can stop
+// a read of a terminal; the program ends, and the read with it.
+func interruptible[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		value, err := read()
+		done <- answer{value, err}
+	}()
+	select {
+	case a := <-done:
+		return a.value, a.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
+// firstLine is the first line of stdin without its end.
+func firstLine(cmd *cobra.Command) (string, error) {
+	line, err := interruptible(cmd.Context(), func() (string, error) {
+		return bufio.NewReader(io.LimitReader(cmd.InOrStdin(), maxPassword)).ReadString('\n')
+	})
+	if cmd.Context().Err() != nil {
+		return "", err
+	}
 	if line == "" && err != nil {
 		return "", usagef("nothing came on stdin")
 	}
@@ -79,7 +105,7 @@ func firstLine(in io.Reader) (string, error) {
 func readPassword(cmd *cobra.Command, prompt string) (string, error) {
 	file := terminal(cmd.InOrStdin())
 	if file == nil {
-		password, err := firstLine(cmd.InOrStdin())
+		password, err := firstLine(cmd)
 		if err == nil && password == "" {
 			err = usagef("the password on stdin is empty")
 		}
@@ -91,25 +117,13 @@ func readPassword(cmd *cobra.Command, prompt string) (string, error) {
 		return "", fmt.Errorf("terminal: %w", err)
 	}
 	fmt.Fprint(stderr, prompt)
-	type answer struct {
-		text []byte
-		err  error
-	}
-	typed := make(chan answer, 1)
-	go func() {
-		text, err := term.ReadPassword(file.Fd())
-		typed <- answer{text, err}
-	}()
-	select {
-	case a := <-typed:
-		fmt.Fprintln(stderr)
-		if a.err != nil {
-			return "", fmt.Errorf("read the password: %w", a.err)
-		}
-		return string(a.text), nil
-	case <-cmd.Context().Done(): // the echo must come back
+	text, err := interruptible(cmd.Context(), func() ([]byte, error) { return term.ReadPassword(file.Fd()) })
+	fmt.Fprintln(stderr)
+	if cmd.Context().Err() != nil { // the echo must come back
 		_ = term.Restore(file.Fd(), before)
-		fmt.Fprintln(stderr)
-		return "", context.Cause(cmd.Context())
 	}
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return string(text), nil
 }

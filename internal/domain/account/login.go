@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"time"
 
 	"stoa/internal/domain/audit"
 	"stoa/internal/platform/db"
@@ -32,6 +33,8 @@ func (s *Service) Login(ctx context.Context, c Credentials) (Tokens, error) {
 	if wrong != "" {
 		return Tokens{}, InvalidAccount.At("/password", wrong)
 	}
+	floor := time.NewTimer(throttleFloor)
+	defer floor.Stop()
 	row, key, err := s.find(ctx, c.Login)
 	if err != nil {
 		return Tokens{}, err
@@ -42,12 +45,12 @@ func (s *Service) Login(ctx context.Context, c Credentials) (Tokens, error) {
 	// Asked twice: here, so that a throttled caller takes no place in the queue, and
 	// when its turn has come, so that guesses sent at once are not all let through.
 	if err := tries.allowed(ctx); err != nil {
-		return Tokens{}, err
+		return Tokens{}, slowly(ctx, floor, err)
 	}
 	match, outdated, err := s.hasher.Verify(ctx, password, row.hash,
 		func() error { return tries.allowed(ctx) }, func() { tries.failed(ctx) })
 	if err != nil {
-		return Tokens{}, err
+		return Tokens{}, slowly(ctx, floor, err)
 	}
 	if !match {
 		s.log.InfoContext(ctx, "sign-in failed", slog.Bool("known_account", row.hash != ""), slog.String("user", row.user.String()))
@@ -86,6 +89,22 @@ func (s *Service) Login(ctx context.Context, c Credentials) (Tokens, error) {
 		return Tokens{}, err
 	}
 	return grant.tokens, nil
+}
+
+// throttleFloor is the least that a throttled answer takes. No password is verified for
+// it, so that without this its time would be that of looking the account up, which is
+// some microseconds longer for one that exists.
+const throttleFloor = 5 * time.Millisecond
+
+// slowly keeps a throttled answer back until the floor is reached.
+func slowly(ctx context.Context, floor *time.Timer, err error) error {
+	if errors.Is(err, LoginThrottled) {
+		select {
+		case <-floor.C:
+		case <-ctx.Done():
+		}
+	}
+	return err
 }
 
 // nobody stands for the person of an unknown account: no row is theirs.
