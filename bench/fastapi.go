@@ -59,7 +59,7 @@ func (b *bench) startFastAPI(ctx context.Context, python, database, redis string
 		return nil, err
 	}
 	env := []string{
-		"DATABASE_URL=" + database, "REDIS_URL=" + redis, "SECRET_KEY=" + secretKey, "PYTHONDONTWRITEBYTECODE=1",
+		"DATABASE_URL=" + database, "REDIS_URL=" + redis, "SECRET_KEY=" + secretKey, "PYTHONDONTWRITEBYTECODE=1", "CACHE_PREFIX=" + rand.Text() + ":",
 		"OPENAI_BASE_URL=" + b.upstream.base, "OPENAI_API_KEY=sk-bench", "RATE_LIMIT_REQUESTS=" + strconv.Itoa(manyRequests),
 	}
 	return b.start(ctx, fastAPI, port, env, python, "-m", "uvicorn", "main:app", "--app-dir", filepath.Join("bench", "fastapi"),

@@ -124,7 +124,7 @@ func (r loginsResult) goals() []goalResult {
 	}
 	fixed := func(v float64) spread { return spread{v, v, v} }
 	return []goalResult{
-		{Server: r.Server, Reference: "memory over base + slots x 19 MiB, at most", Asked: 1, Measured: fixed(float64(r.Peak) / float64(r.Bound)), Verdict: within},
-		{Server: r.Server, Reference: "p99 of others over their p99 without, at most", Asked: loginsGoal, Measured: fixed(ratio), Verdict: p99},
+		{Goal: r.Server + ": memory over base + slots x 19 MiB, at most", Asked: 1, Measured: fixed(float64(r.Peak) / float64(r.Bound)), Verdict: within},
+		{Goal: r.Server + ": p99 of others over their p99 without, at most", Asked: loginsGoal, Measured: fixed(ratio), Verdict: p99},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +24,9 @@ func (b *bench) machine(ctx context.Context, w *world) []string {
 	lines := []string{
 		time.Now().UTC().Format("2006-01-02 15:04 UTC") + ", Stoa " + firstLine(ctx, "bin/stoa", "version") + ", " + runtime.Version(),
 		fmt.Sprintf("%s, %d cores allowed, %s, load average %s before the run; %s", processor(), b.cores(), kernel(), load(), pinned),
-		postgresVersion(ctx) + ", " + firstWords(firstLine(ctx, "redis-server", "--version"), 3) + ", " + firstWords(firstLine(ctx, "wrk", "-v"), 2),
+		strings.Join(slices.DeleteFunc([]string{
+			postgresVersion(ctx), firstWords(firstLine(ctx, "redis-server", "--version"), 3), firstWords(firstLine(ctx, "wrk", "-v"), 2),
+		}, func(s string) bool { return s == "" }), ", "),
 		fmt.Sprintf("%d rounds of %d s, %d connections, %d packages; the request log of Stoa is on and goes to a file",
 			b.opt.rounds, b.opt.seconds, b.opt.connections, b.opt.packages),
 	}

@@ -31,11 +31,10 @@ type serverResult struct {
 
 // goalResult is what became of a goal.
 type goalResult struct {
-	Server    string  `json:"server"`
-	Reference string  `json:"reference"`
-	Asked     float64 `json:"asked"`
-	Measured  spread  `json:"measured"`
-	Verdict   string  `json:"verdict"`
+	Goal     string  `json:"goal"`
+	Asked    float64 `json:"asked"`
+	Measured spread  `json:"measured"`
+	Verdict  string  `json:"verdict"`
 }
 
 // rowResult is a row of the table.
@@ -54,6 +53,9 @@ func (b *bench) measure(ctx context.Context, r row) (rowResult, error) {
 	result := rowResult{Name: r.name, Title: r.title, Note: r.note, Latency: r.direct != ""}
 	result.Servers = make([]serverResult, len(r.contenders))
 	length := time.Duration(b.opt.seconds) * time.Second
+	if err := b.settle(ctx); err != nil {
+		return rowResult{}, err
+	}
 	for i, c := range r.contenders {
 		result.Servers[i].Name = c.name
 		if err := b.probe(ctx, c); err != nil {
@@ -96,7 +98,7 @@ func (b *bench) probe(ctx context.Context, c contender) error {
 		return err
 	}
 	if status != c.status {
-		return fmt.Errorf("answers %d instead of %d: %s", status, c.status, tail(string(body), 200))
+		return fmt.Errorf("answers %d instead of %d: %s", status, c.status, body[:min(len(body), 500)])
 	}
 	return c.check(body)
 }
@@ -169,7 +171,7 @@ func (r *rowResult) summarize(direct string, goals []goal) {
 	}
 	for _, g := range goals {
 		reference, server := named[g.reference], named[g.server]
-		result := goalResult{Server: g.server, Reference: g.reference, Asked: g.times}
+		result := goalResult{Goal: g.server + " against " + g.reference, Asked: g.times}
 		if reference.Failed == "" && server.Failed == "" {
 			result.Measured = ratios(column(reference.Rounds, cpu), column(server.Rounds, cpu))
 		}

@@ -142,7 +142,7 @@ func goalGrid(goals []goalResult) grid {
 		if r.Measured.Median == 0 {
 			measured = ""
 		}
-		g.rows = append(g.rows, []string{r.Server + " : " + r.Reference, figure(r.Asked), measured, r.Verdict})
+		g.rows = append(g.rows, []string{r.Goal, figure(r.Asked), measured, r.Verdict})
 	}
 	return g
 }

@@ -58,7 +58,7 @@ func TestReportShowsMissesAndFailures(t *testing.T) {
 	for name, text := range map[string]string{"text": r.text(), "markdown": r.markdown()} {
 		for _, want := range []string{
 			"a machine", "A list", "Of twenty.", "30.0 (30.0-30.0)", "30,000", "0.10", "missed", "FAILED",
-			"3 of 9 requests failed", "1,000 sign-ins at once", "1.00 -> 30.0", "1.45", "30.0",
+			"3 of 9 requests failed", "1,000 sign-ins at once", "1.00 -> 30.0", "1.45", "30.0", onSQLite + " against " + plain,
 		} {
 			if !strings.Contains(text, want) {
 				t.Errorf("no %q in the %s:\n%s", want, name, text)
@@ -74,7 +74,7 @@ func TestFloodMeetsItsGoals(t *testing.T) {
 	for want, r := range map[string]loginsResult{"met": good, "missed": bad} {
 		for _, g := range r.goals() {
 			if g.Verdict != want {
-				t.Errorf("%s: %s, want %s", g.Reference, g.Verdict, want)
+				t.Errorf("%s: %s, want %s", g.Goal, g.Verdict, want)
 			}
 		}
 	}

@@ -36,6 +36,7 @@ REDIS_URL = os.environ["REDIS_URL"]
 SECRET_KEY = os.environ["SECRET_KEY"]
 OPENAI_BASE_URL = os.environ["OPENAI_BASE_URL"]
 OPENAI_API_KEY = os.environ["OPENAI_API_KEY"]
+PREFIX = os.environ.get("CACHE_PREFIX", "")  # of every key, so that runs can share a Redis
 RATE_LIMIT_REQUESTS = int(os.environ.get("RATE_LIMIT_REQUESTS", "1000"))
 RATE_LIMIT_WINDOW = int(os.environ.get("RATE_LIMIT_WINDOW", "3600"))
 ACCESS_TOKEN_EXPIRE_MINUTES = 15
@@ -177,7 +178,7 @@ async def health():
 
 @app.get("/api/v1/packages")
 async def list_packages(limit: Annotated[int, Query(ge=1, le=100)] = 20):
-    key = f"packages:{limit}"
+    key = f"{PREFIX}packages:{limit}"
     if (body := await services.cache.get(key)) is None:
         rows = await services.pool.fetch(
             "SELECT * FROM packages WHERE visibility = 'public' ORDER BY created_at DESC, id DESC LIMIT $1", limit + 1
@@ -195,7 +196,7 @@ async def read_package(package_id: str) -> bytes:
 
 
 async def cached_package(package_id: str) -> bytes:
-    key = f"package:{package_id}"
+    key = f"{PREFIX}package:{package_id}"
     if (body := await services.cache.get(key)) is None:
         body = await read_package(package_id)
         await services.cache.set(key, body, ex=CACHE_SECONDS)
@@ -250,7 +251,7 @@ class ExecuteRequest(BaseModel):
 
 @app.post("/api/v1/agents/{package_id}/execute")
 async def execute(package_id: str, body: ExecuteRequest, user: Annotated[uuid.UUID, Depends(current_user)]):
-    if not await services.allow(keys=[f"rl:{{{user}}}"], args=[RATE_LIMIT_REQUESTS, RATE_LIMIT_WINDOW]):
+    if not await services.allow(keys=[f"{PREFIX}rl:{{{user}}}"], args=[RATE_LIMIT_REQUESTS, RATE_LIMIT_WINDOW]):
         raise HTTPException(429, "too many requests")
     package = orjson.loads(await cached_package(package_id))
     detail = package["detail"]
