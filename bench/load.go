@@ -41,13 +41,16 @@ type tally struct {
 	mu     sync.Mutex
 	took   []float64 // microseconds
 	failed int
+	why    string // the first failed
 }
 
-func (t *tally) add(took time.Duration, failed bool) {
+func (t *tally) add(took time.Duration, why string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if failed {
-		t.failed++
+	if why != "" {
+		if t.failed++; t.failed == 1 {
+			t.why = why
+		}
 		return
 	}
 	t.took = append(t.took, float64(took)/float64(time.Microsecond))
@@ -58,7 +61,7 @@ func (t *tally) outcome(elapsed time.Duration) outcome {
 	defer t.mu.Unlock()
 	us := func(v float64) time.Duration { return time.Duration(v * float64(time.Microsecond)) }
 	return outcome{
-		requests: len(t.took) + t.failed, errors: t.failed, seconds: elapsed.Seconds(),
+		requests: len(t.took) + t.failed, errors: t.failed, why: t.why, seconds: elapsed.Seconds(),
 		p50: us(percentile(t.took, 50)), p99: us(percentile(t.took, 99)),
 	}
 }
@@ -68,7 +71,14 @@ func (t *tally) outcome(elapsed time.Duration) outcome {
 func (t *tally) one(ctx context.Context, client *http.Client, base string, r request, n int) {
 	start := time.Now()
 	status, _, _, err := send(ctx, client, base, r, n)
-	t.add(time.Since(start), err != nil || status >= http.StatusBadRequest)
+	took, why := time.Since(start), ""
+	switch {
+	case err != nil:
+		why = fmt.Sprintf("%v after %v", err, took.Round(time.Millisecond))
+	case status >= http.StatusBadRequest:
+		why = fmt.Sprintf("%d after %v", status, took.Round(time.Millisecond))
+	}
+	t.add(took, why)
 }
 
 // closedLoop sends r over so many connections for so long and then waits for the

@@ -21,7 +21,7 @@ func TestAtOnceCountsEveryAnswer(t *testing.T) {
 	}))
 	defer server.Close()
 	got := atOnce(t.Context(), server.URL, request{method: http.MethodPost, paths: []string{"/"}, body: "{}"}, 40)
-	if got.requests != 40 || got.errors != 10 || asked.Load() != 40 {
+	if got.requests != 40 || got.errors != 10 || asked.Load() != 40 || !strings.HasPrefix(got.why, "429 after ") {
 		t.Errorf("%+v after %d requests, of which every fourth was refused", got, asked.Load())
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -87,8 +88,8 @@ func (b *bench) flood(ctx context.Context, m *marketplace, result *loginsResult)
 	result.QuietP50, result.QuietP99 = ms(quiet.p50), ms(quiet.p99)
 	result.FloodedP50, result.FloodedP99 = ms(beside.p50), ms(beside.p99)
 	if failed := quiet.errors + beside.errors + flood.errors; failed > 0 {
-		return fmt.Errorf("%d of %d sign-ins and %d of %d other requests failed", flood.errors, flood.requests,
-			quiet.errors+beside.errors, quiet.requests+beside.requests)
+		return fmt.Errorf("%d of %d sign-ins and %d of %d other requests failed: %s", flood.errors, flood.requests,
+			quiet.errors+beside.errors, quiet.requests+beside.requests, cmp.Or(flood.why, beside.why, quiet.why))
 	}
 	return nil
 }

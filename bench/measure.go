@@ -113,8 +113,10 @@ func (b *bench) round(ctx context.Context, r row, c contender, length time.Durat
 	if err != nil {
 		return sample{}, err
 	}
+	release := func() {}
 	if r.hold {
-		defer b.upstream.hold()()
+		release = b.upstream.hold()
+		defer release()
 	}
 	before := cpuOf(c.server.pid)
 	got, err := r.load(ctx, c, req, length)
@@ -123,7 +125,13 @@ func (b *bench) round(ctx context.Context, r row, c contender, length time.Durat
 	}
 	used := cpuOf(c.server.pid) - before
 	if got.errors > 0 || got.requests == 0 {
-		return sample{}, fmt.Errorf("%d of %d requests failed", got.errors, got.requests)
+		return sample{}, fmt.Errorf("%d of %d requests failed %s", got.errors, got.requests, got.why)
+	}
+	release()
+	if c.after != nil {
+		if err := c.after(ctx); err != nil {
+			return sample{}, err
+		}
 	}
 	return sampleOf(got, used), nil
 }

@@ -18,6 +18,8 @@ type contender struct {
 	status  int
 	// check says what is wrong with the body of an answer.
 	check func(body []byte) error
+	// after ends a round; nil where nothing is left to do.
+	after func(context.Context) error
 }
 
 // loader sends a request for so long.
@@ -197,7 +199,7 @@ func executors(w *world) []contender {
 
 func (b *bench) accept(w *world) row {
 	stored := func(m *marketplace) contender {
-		return contender{name: m.name, server: m.server, status: http.StatusAccepted, check: has("id"), request: func(ctx context.Context) (request, error) {
+		return contender{name: m.name, server: m.server, status: http.StatusAccepted, check: has("id"), after: m.drained, request: func(ctx context.Context) (request, error) {
 			return m.execute(ctx, "respond-async")
 		}}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"time"
 )
 
 // listed is a package as Stoa's catalogue lists it.
@@ -98,6 +99,38 @@ func (m *marketplace) seed(ctx context.Context, count int) error {
 		p := &m.packages[i]
 		if err := m.call(ctx, http.MethodGet, "/api/v1/packages/"+p.ID, nil, nil, &p.Detail, http.StatusOK); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// drained waits until every execution that was accepted has ended. That a server
+// uses little CPU does not tell: it may wait for a database on a busy machine.
+func (m *marketplace) drained(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for _, status := range []string{"queued", "running"} {
+		for left := true; left; {
+			auth, err := m.bearer(ctx)
+			if err != nil {
+				return err
+			}
+			var page struct {
+				Data []json.RawMessage `json:"data"`
+			}
+			if err := m.call(ctx, http.MethodGet, "/api/v1/executions?limit=1&status="+status, auth, nil, &page, http.StatusOK); err != nil {
+				return fmt.Errorf("wait for executions to end: %w", err)
+			}
+			if left = len(page.Data) > 0; !left {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("executions that were accepted do not end: %w", ctx.Err())
+			case <-tick.C:
+			}
 		}
 	}
 	return nil

@@ -26,7 +26,8 @@ type request struct {
 // outcome is what a load generator saw in one round.
 type outcome struct {
 	requests int
-	errors   int // refused, broken, timed out, or answered with 400 and above
+	errors   int    // refused, broken, timed out, or answered with 400 and above
+	why      string // the first of them, where the generator can tell
 	seconds  float64
 	p50      time.Duration
 	p99      time.Duration
