@@ -1,8 +1,8 @@
 # Everything that is done with this repository. `make help` lists it; CI runs the same targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build agents test test-embedded race browser guides lint lint-openapi verify generate bench cover fuzz fuzz-api \
-	ci ci-long clean hooks
+.PHONY: help run build agents test test-embedded race browser guides lint lint-openapi verify generate bench bench-go cover \
+	fuzz fuzz-api ci ci-long clean hooks
 MAKEFLAGS += --no-print-directory
 
 # One set of flags for every go command, so that build, run, test and lint share the build
@@ -49,6 +49,15 @@ FUZZ_API_SECONDS := 0
 # Each benchmark's length: a time, or 1x for once.
 BENCH_TIME := 1s
 
+# The comparison of make bench: rounds of every server in every row, the seconds of each,
+# the connections that ask at the same time, and the rows (a list with commas; all when empty).
+ROUNDS := 5
+SECONDS := 3
+CONNECTIONS := 64
+ROWS :=
+# Further flags of it: --markdown, --json FILE, --packages N, --logins N.
+BENCH_FLAGS :=
+
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
@@ -82,6 +91,7 @@ guides: agents ## Execute every code block of docs/guides; Node and Python are f
 
 lint: bin/golangci-lint ## Check the code's rules; .golangci.yml gives the reason of each
 	bin/golangci-lint run
+	@cd bench && ../bin/golangci-lint run
 
 lint-openapi: ## Check openapi.json with a linter; .redocly.yaml gives the reason of each rule that differs
 	scripts/with-node redocly lint --config .redocly.yaml openapi.json
@@ -96,8 +106,13 @@ verify: build ## Check that generated files are what the code makes, and modules
 	scripts/generate --check
 	go mod verify
 
-bench: agents ## Run all benchmarks; BENCH_TIME=1x runs each once
+bench: build ## Compare with net/http and FastAPI; ROUNDS=1 SECONDS=1 for a try, ROWS=list,login for a part
+	@go build -C bench -o ../bin/ ./...
+	@bin/bench -rounds $(ROUNDS) -seconds $(SECONDS) -connections $(CONNECTIONS) -rows '$(ROWS)' $(BENCH_FLAGS)
+
+bench-go: agents ## Run the Go benchmarks, each once with BENCH_TIME=1x, and test the comparison's own arithmetic
 	scripts/with-servers $(TEST) -timeout 1h -run '^$$' -bench . -benchmem -benchtime $(BENCH_TIME) $$(scripts/packages-with '^func Benchmark')
+	go -C bench test -vet=off ./...
 
 cover: agents ## Run all tests and fail when less than 90 % of the code is covered
 	@mkdir -p coverage
@@ -111,13 +126,14 @@ fuzz-api: build ## Send a server what openapi.json allows and forbids; FUZZ_API_
 	scripts/with-python scripts/fuzz-api $(FUZZ_API_EXAMPLES) $(FUZZ_API_SECONDS)
 
 ci: ## All that CI checks; cover is its test run
-	@scripts/with-servers scripts/steps lint lint-openapi verify build guides fuzz-api race browser fuzz bench cover BENCH_TIME=1x
+	@scripts/with-servers scripts/steps lint lint-openapi verify build guides fuzz-api race browser fuzz bench-go cover BENCH_TIME=1x
 
-ci-long: ## The same with long fuzzing, everything under the race detector, and 1000 sign-ins at once
+ci-long: ## The same with long fuzzing, everything under the race detector, 1000 sign-ins at once, a short comparison
 	@STOA_TEST_LOGINS=1000 $(MAKE) ci FUZZ_SECONDS=1200 FUZZ_API_EXAMPLES=100 FUZZ_API_SECONDS=600 RACE=./...
+	@$(MAKE) bench ROUNDS=1 SECONDS=1
 
 clean: ## Remove what was built; the server's data in stoa-data stays
-	rm -rf bin coverage tools/node/node_modules tools/node/runtime-* tools/python/venv examples/agents/dist/*.tar.gz
+	rm -rf bin coverage tools/node/node_modules tools/node/runtime-* tools/python/venv bench/fastapi/.venv examples/agents/dist/*.tar.gz
 
 hooks: ## Install the git hook that lints and verifies before each commit
 	@if command -v pre-commit >/dev/null; then \
