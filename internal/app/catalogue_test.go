@@ -15,6 +15,7 @@ import (
 	"stoa/internal/app"
 	"stoa/internal/apptest"
 	"stoa/internal/platform/db/dbtest"
+	"stoa/internal/platform/redis/redistest"
 )
 
 // lookups reads how often the server looked for a kept answer, by how it ended.
@@ -108,11 +109,62 @@ func TestAPublishIsSeenByAnotherInstance(t *testing.T) {
 		within(t, 10*time.Second, version+" at the other instance", func() bool {
 			return strings.Contains(string(b.Get(path, "").Body), `"`+version+`"`)
 		})
-		if list := b.Get("/api/v1/packages?limit=1", ""); !strings.Contains(string(list.Body), `"`+version+`"`) {
-			t.Errorf("the list without %s, whose package is seen: %s", version, list.Body)
-		}
+		within(t, 10*time.Second, version+" in the other instance's list", func() bool {
+			return strings.Contains(string(b.Get("/api/v1/packages?limit=1", "").Body), `"`+version+`"`)
+		})
 	}
 	if app.CatalogueAge > 500*time.Millisecond {
 		t.Errorf("the database is asked every %s only", app.CatalogueAge)
 	}
+}
+
+// What one instance has made the other takes from Redis, and nothing old: with
+// Redis there, frozen, away and emptied.
+func TestInstancesShareAnswersThroughRedis(t *testing.T) {
+	redistest.Each(t, func(t *testing.T) {
+		pair := newPair(t, nil)
+		a, b := pair.instances[0], pair.instances[1]
+		p := a.Register()
+		path := "/api/v1/packages/" + p.Name + "~tool"
+		version := 0
+		publishAndSee := func(while string) {
+			t.Helper()
+			version++
+			number := fmt.Sprintf("1.%d.0", version)
+			publish(t, a, p, "tool", number, "public", nil)
+			for _, page := range []string{path, "/api/v1/packages"} {
+				if mine := a.Get(page, ""); !strings.Contains(string(mine.Body), `"`+number+`"`) {
+					t.Errorf("Redis %s: %s of the publisher's instance without %s: %d %s", while, page, number, mine.Status, mine.Body)
+				}
+				within(t, 10*time.Second, "a publish seen by the other instance, Redis "+while, func() bool {
+					return strings.Contains(string(b.Get(page, "").Body), `"`+number+`"`)
+				})
+			}
+		}
+		publishAndSee("there")
+
+		// The other one takes it as soon as it knows of the change before it.
+		limit := 0
+		within(t, 10*time.Second, "an answer taken from Redis", func() bool {
+			before := lookups(t, b)
+			limit++
+			page := fmt.Sprintf("/api/v1/packages?limit=%d", limit)
+			if one, other := a.Get(page, ""), b.Get(page, ""); !bytes.Equal(one.Body, other.Body) {
+				t.Errorf("%s and %s", one.Body, other.Body)
+			}
+			after := lookups(t, b)
+			return after["shared"]-before["shared"] == 1 && after["miss"] == before["miss"]
+		})
+
+		pair.redis.Freeze()
+		publishAndSee("frozen")
+		pair.redis.Thaw()
+		pair.redis.Kill()
+		publishAndSee("away")
+		pair.redis.Restart()
+		pair.until("both are healthy again", func() bool { return pair.health() == "healthy healthy" })
+		publishAndSee("empty")
+		pair.redis.Do("FLUSHALL")
+		publishAndSee("emptied")
+	})
 }
