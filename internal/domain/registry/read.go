@@ -27,16 +27,21 @@ func (s *Service) Get(ctx context.Context, actor access.Actor, ref string) (Pack
 		return Package{}, nil, err
 	}
 	pkg, version, err := s.resolve(ctx, actor, r)
-	if errors.Is(err, VersionNotFound) && r.selector == "" {
-		return pkg, nil, nil
-	}
-	if err != nil {
+	without := errors.Is(err, VersionNotFound) && r.selector == ""
+	if err != nil && !without {
 		return Package{}, nil, err
 	}
+	if err := addLabels(ctx, s.db, []*Package{&pkg}); err != nil {
+		return Package{}, nil, err
+	}
+	if without {
+		return pkg, nil, nil
+	}
+	version.Package = pkg
 	return pkg, &version, nil
 }
 
-// Resolve finds the version to execute. The selector, from the body of a request,
+// Resolve finds the version to execute; its package comes without labels. The selector, from the body of a request,
 // stands beside the one in ref; two different ones are SelectorConflict. Both
 // empty means the latest.
 //
@@ -64,11 +69,9 @@ func (s *Service) Version(ctx context.Context, pkg id.Package, version id.Versio
 	if err != nil {
 		return Version{}, orFault(err, PackageNotFound)
 	}
-	row, err := versionByID(ctx, s.db, pkg, version)
-	if err != nil {
-		return Version{}, orFault(err, VersionNotFound)
-	}
-	return s.assemble(found, row)
+	v, err := s.load(ctx, pkg, version)
+	v.Package = found
+	return v, orFault(err, VersionNotFound)
 }
 
 func (s *Service) resolve(ctx context.Context, actor access.Actor, r reference) (Package, Version, error) {
@@ -80,38 +83,52 @@ func (s *Service) resolve(ctx context.Context, actor access.Actor, r reference) 
 	if err != nil {
 		return Package{}, Version{}, orFault(err, PackageNotFound)
 	}
-	if err := addLabels(ctx, s.db, []*Package{&pkg}); err != nil {
-		return Package{}, Version{}, err
-	}
-	row, err := s.choose(ctx, pkg, sel)
-	if err != nil {
-		return pkg, Version{}, orFault(err, VersionNotFound)
-	}
-	version, err := s.assemble(pkg, row)
-	return pkg, version, err
+	version, err := s.choose(ctx, pkg, sel)
+	version.Package = pkg
+	return pkg, version, orFault(err, VersionNotFound)
 }
 
-// choose finds the row that the selector means; db.NotFound when there is none.
-func (s *Service) choose(ctx context.Context, pkg Package, sel selector) (versionRow, error) {
+// choose finds the version that the selector means; db.NotFound when there is none.
+func (s *Service) choose(ctx context.Context, pkg Package, sel selector) (Version, error) {
 	switch {
 	case sel.digest != "":
-		return findDigest(ctx, s.db, pkg.ID, sel.digest)
+		return s.assembled(findDigest(ctx, s.db, pkg.ID, sel.digest))
 	case sel.exact != "":
-		return findVersion(ctx, s.db, pkg.ID, sel.exact)
+		return s.assembled(findVersion(ctx, s.db, pkg.ID, sel.exact))
 	case sel.from == nil && pkg.Latest == nil:
-		return versionRow{}, db.NotFound
+		return Version{}, db.NotFound
 	case sel.from == nil:
-		return versionByID(ctx, s.db, pkg.ID, pkg.Latest.ID)
+		return s.load(ctx, pkg.ID, pkg.Latest.ID)
 	}
 	all, err := listReleases(ctx, s.db, pkg.ID)
 	if err != nil {
-		return versionRow{}, err
+		return Version{}, err
 	}
 	best := sel.best(all)
 	if best == nil {
-		return versionRow{}, db.NotFound
+		return Version{}, db.NotFound
 	}
-	return versionByID(ctx, s.db, pkg.ID, best.ID)
+	return s.load(ctx, pkg.ID, best.ID)
+}
+
+// load reads a version, once: it never changes, and is kept without its package,
+// which does.
+func (s *Service) load(ctx context.Context, pkg id.Package, version id.Version) (Version, error) {
+	if v, ok := s.versions.GetIfPresent(version); ok {
+		return v, nil
+	}
+	v, err := s.assembled(versionByID(ctx, s.db, pkg, version))
+	if err == nil {
+		s.versions.Set(version, v)
+	}
+	return v, err
+}
+
+func (s *Service) assembled(row versionRow, err error) (Version, error) {
+	if err != nil {
+		return Version{}, err
+	}
+	return s.assemble(Package{}, row)
 }
 
 // assemble makes a Version of its rows. The manifest was checked when it was

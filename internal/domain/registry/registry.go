@@ -72,6 +72,18 @@ type Version struct {
 	TextField string
 }
 
+// weight is about how many bytes of memory a version takes.
+func (v Version) weight() int {
+	m, total := v.Manifest, 2048
+	for _, text := range []string{v.Readme, m.Description, m.Runtime.Instructions, string(m.Input), string(m.Output)} {
+		total += len(text)
+	}
+	for _, example := range m.Examples {
+		total += len(example.Input) + len(example.Output)
+	}
+	return total
+}
+
 // SystemPublisher is the handle under which the packages that come with the
 // program are published. People cannot take it.
 const SystemPublisher = "stoa"

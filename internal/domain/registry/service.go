@@ -45,12 +45,16 @@ type Service struct {
 	archiveBytes int
 	checkers     checkers
 	archives     *otter.Cache[string, files]
+	versions     *otter.Cache[id.Version, Version]
 	changed      func(context.Context)
 }
 
 // cachedSchemas is how many compiled schemas are kept; each takes some ten to
 // hundred KiB.
 const cachedSchemas = 500
+
+// cachedVersions bounds the versions that are kept in memory, in bytes.
+const cachedVersions = 32 << 20
 
 // New makes the service.
 func New(deps Deps) (*Service, error) {
@@ -74,6 +78,10 @@ func New(deps Deps) (*Service, error) {
 		db: deps.DB, blobs: deps.Blobs, ids: deps.IDs,
 		manifests: manifests, grammar: newGrammar(), maximum: deps.Maximum, archiveBytes: deps.ArchiveBytes,
 		checkers: newCheckers(cachedSchemas), changed: deps.Changed,
+		versions: otter.Must(&otter.Options[id.Version, Version]{
+			MaximumWeight: cachedVersions,
+			Weigher:       func(_ id.Version, v Version) uint32 { return uint32(min(v.weight(), math.MaxUint32)) },
+		}),
 		archives: otter.Must(&otter.Options[string, files]{
 			MaximumWeight: uint64(deps.CacheBytes),
 			Weigher: func(_ string, f files) uint32 {

@@ -76,11 +76,14 @@ func newEncoding(name, tag string, body []byte) *encoding {
 	return e
 }
 
-// Operation is whose answer it is, Header what it was prepared with, and Body the
-// plain bytes. They are not to be changed.
-func (p *Prepared) Operation() string   { return p.operation }
+// Operation is whose answer it is.
+func (p *Prepared) Operation() string { return p.operation }
+
+// Header is what it was prepared with; not to be changed.
 func (p *Prepared) Header() http.Header { return p.header }
-func (p *Prepared) Body() []byte        { return p.plain.body }
+
+// Body is the plain bytes; not to be changed.
+func (p *Prepared) Body() []byte { return p.plain.body }
 
 // ServeHTTP sends the answer, or 304 to a client that has it.
 func (p *Prepared) ServeHTTP(w http.ResponseWriter, r *http.Request) {
