@@ -19,7 +19,7 @@ import (
 )
 
 // lookups reads how often the server looked for a kept answer, by how it ended.
-func lookups(t *testing.T, s *apptest.Server) map[string]int {
+func lookups(t testing.TB, s *apptest.Server) map[string]int {
 	t.Helper()
 	found := map[string]int{}
 	metrics := string(s.At(s.App.AdminURL()).Get("/metrics", "").Body)

@@ -167,7 +167,7 @@ func suffix() string {
 // Postgres gives a migrated PostgreSQL database without rows until the test ends.
 // Emptying one is ten times faster than making and dropping one, so they are used
 // again.
-func Postgres(t *testing.T) string {
+func Postgres(t testing.TB) string {
 	t.Helper()
 	s, err := postgresTemplate()
 	if err != nil {
@@ -196,7 +196,7 @@ func (s *server) take() (string, error) {
 }
 
 // giveBack ends whatever still uses the database and empties it.
-func (s *server) giveBack(t *testing.T, name string) {
+func (s *server) giveBack(t testing.TB, name string) {
 	d, err := db.Admin(s.address(name))
 	if err != nil {
 		t.Errorf("empty test database: %v", err)
