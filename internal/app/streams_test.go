@@ -9,6 +9,7 @@ import (
 
 	"stoa/internal/apptest"
 	"stoa/internal/domain/model/modeltest"
+	"stoa/internal/platform/db/dbtest"
 )
 
 // textOf is the text that the output.delta events of a stream hold together.
@@ -43,18 +44,22 @@ func openStream(t *testing.T, s *apptest.Server, p apptest.Person, method, path,
 	return response
 }
 
-func prompts(t *testing.T) (*modeltest.Server, map[string]string) {
-	provider := modeltest.New(t)
-	return provider, map[string]string{
-		"OPENAI_BASE_URL": provider.OpenAI(), "ANTHROPIC_BASE_URL": provider.Anthropic(), "STOA_DEFAULT_MODEL": "openai/test",
-	}
+// withModel starts a server on each engine with a provider of models of its own: what
+// is scripted for one must not be answered to the other.
+func withModel(t *testing.T, test func(t *testing.T, s *apptest.Server, provider *modeltest.Server)) {
+	t.Helper()
+	dbtest.EachURL(t, func(t *testing.T, address string) {
+		provider := modeltest.New(t)
+		test(t, apptest.Start(t, address, map[string]string{
+			"OPENAI_BASE_URL": provider.OpenAI(), "ANTHROPIC_BASE_URL": provider.Anthropic(), "STOA_DEFAULT_MODEL": "openai/test",
+		}), provider)
+	})
 }
 
 // A prompt's text is seen while the model writes it, and a stream that breaks in
 // the middle of the text is taken up again with exactly the rest.
 func TestAPromptStreamsItsText(t *testing.T) {
-	provider, settings := prompts(t)
-	apptest.Each(t, settings, func(t *testing.T, s *apptest.Server) {
+	withModel(t, func(t *testing.T, s *apptest.Server, provider *modeltest.Server) {
 		p := s.Register()
 		for _, name := range []string{"openai/test", "anthropic/test"} {
 			agent := s.PublishPrompt(p, strings.ReplaceAll(name, "/", "-"), map[string]any{
@@ -102,8 +107,7 @@ func TestAPromptStreamsItsText(t *testing.T) {
 // F42: a text that breaks off stays in the log, before the event that says so, and
 // is told with an estimate of its usage.
 func TestF42APartOfATextIsKept(t *testing.T) {
-	provider, settings := prompts(t)
-	apptest.Each(t, settings, func(t *testing.T, s *apptest.Server) {
+	withModel(t, func(t *testing.T, s *apptest.Server, provider *modeltest.Server) {
 		p := s.Register()
 		agent := s.PublishPrompt(p, "teller", map[string]any{
 			"runtime": map[string]any{"type": "prompt", "instructions": "Tell {{ .text }}", "models": []string{"anthropic/test", "openai/test"}},
@@ -133,8 +137,7 @@ func TestF42APartOfATextIsKept(t *testing.T) {
 
 // F44: a canceled execution cuts its provider's request, and keeps what it said.
 func TestF44ACanceledPromptIsCut(t *testing.T) {
-	provider, settings := prompts(t)
-	apptest.Each(t, settings, func(t *testing.T, s *apptest.Server) {
+	withModel(t, func(t *testing.T, s *apptest.Server, provider *modeltest.Server) {
 		p := s.Register()
 		agent := s.PublishPrompt(p, "talker", nil)
 		provider.Script(modeltest.Reply{Text: "for ever and", After: 2, Fault: modeltest.Stall, NoUsage: true})
