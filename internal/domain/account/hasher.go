@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	goruntime "runtime"
 	"sync/atomic"
 	"time"
 
@@ -43,12 +44,16 @@ type HasherOptions struct {
 type Hasher struct {
 	params *argon2id.Params
 	decoy  string
-	slots  chan struct{}
-	queue  int64
+	turns  line
+	slots  line
 	pool   hashPool
 
-	waiting, running, peak, verified, created atomic.Int64
+	running, peak, verified, created, left atomic.Int64
 }
+
+// turnsPerSlot is how many may be on their way to a slot or from it, for each slot:
+// enough to keep it busy while others read and write the database.
+const turnsPerSlot = 4
 
 // HasherStats counts what a Hasher did and does.
 type HasherStats struct {
@@ -78,8 +83,8 @@ func NewHasher(o HasherOptions) *Hasher {
 		// The form of a hash that no known password has, at the same cost as a real one.
 		decoy: fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=1$%s$%s", argon2.Version,
 			params.Memory, params.Iterations, blank(make([]byte, 16)), blank(make([]byte, 32))),
-		slots: make(chan struct{}, max(o.Slots, 1)),
-		queue: int64(o.Queue),
+		turns: line{places: make(chan struct{}, turnsPerSlot*max(o.Slots, 1)), most: int64(o.Queue)},
+		slots: line{places: make(chan struct{}, max(o.Slots, 1)), most: int64(o.Queue)},
 		pool:  hashPool{executable: o.Executable, lasts: o.Idle},
 	}
 }
@@ -87,7 +92,7 @@ func NewHasher(o HasherOptions) *Hasher {
 // Stats reads the counters.
 func (h *Hasher) Stats() HasherStats {
 	return HasherStats{
-		Waiting: h.waiting.Load(), Running: h.running.Load(), Peak: h.peak.Load(),
+		Waiting: h.turns.waiting.Load() + h.slots.waiting.Load(), Running: h.running.Load(), Peak: h.peak.Load(),
 		Verified: h.verified.Load(), Created: h.created.Load(), Processes: h.pool.count(),
 	}
 }
@@ -137,21 +142,54 @@ func (h *Hasher) Verify(ctx context.Context, password, hash string, gate func() 
 	return match, answer.Params != *h.params, nil
 }
 
-// enter waits for a slot, first come, first served.
-func (h *Hasher) enter(ctx context.Context) error {
+// Turn waits until it is the caller's turn to begin what leads to a hash, in the
+// order of coming; leave ends it. Few more are let in than hash at once, so that all
+// others wait with nothing in their hands: a request that has looked into the
+// database holds ten times the memory. SignInBusy says that too many wait.
+func (h *Hasher) Turn(ctx context.Context) (leave func(), err error) {
+	if err := h.turns.enter(ctx); err != nil {
+		return nil, err
+	}
+	return func() {
+		h.turns.leave()
+		if h.turns.waiting.Load() > crowd && h.left.Add(1)%crowd == 0 {
+			go goruntime.GC()
+		}
+	}, nil
+}
+
+// line is places, and a bounded number who wait for one.
+type line struct {
+	places  chan struct{}
+	most    int64
+	waiting atomic.Int64
+}
+
+// enter waits for a place, first come, first served.
+func (l *line) enter(ctx context.Context) error {
 	select {
-	case h.slots <- struct{}{}:
+	case l.places <- struct{}{}:
+		return nil
 	default:
-		if h.waiting.Add(1) > h.queue {
-			h.waiting.Add(-1)
-			return SignInBusy.After(2 * time.Second)
-		}
-		defer h.waiting.Add(-1)
-		select {
-		case h.slots <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	}
+	defer l.waiting.Add(-1)
+	if l.waiting.Add(1) > l.most {
+		return SignInBusy.After(2 * time.Second)
+	}
+	select {
+	case l.places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *line) leave() { <-l.places }
+
+// enter takes a slot, in which a hash is computed.
+func (h *Hasher) enter(ctx context.Context) error {
+	if err := h.slots.enter(ctx); err != nil {
+		return err
 	}
 	running := h.running.Add(1)
 	for peak := h.peak.Load(); running > peak && !h.peak.CompareAndSwap(peak, running); peak = h.peak.Load() {
@@ -161,5 +199,12 @@ func (h *Hasher) enter(ctx context.Context) error {
 
 func (h *Hasher) leave() {
 	h.running.Add(-1)
-	<-h.slots
+	h.slots.leave()
 }
+
+// crowd is how many wait before something is done about memory, and how often. Those
+// who were served keep their connection, and its stack stays as deep as it once was,
+// 32 KiB after a look into SQLite; only a collection of garbage makes it smaller, and
+// while people wait there is little garbage. One for 64 hashes is about one a second,
+// for a hundredth of the time.
+const crowd = 64

@@ -75,6 +75,9 @@ func New(d Deps) (*Service, error) {
 	}, nil
 }
 
+// Turn waits until a registration or a sign-in may begin, as Hasher.Turn says.
+func (s *Service) Turn(ctx context.Context) (leave func(), err error) { return s.hasher.Turn(ctx) }
+
 // randomBytes never fails on a supported system; an injected source that does is
 // a defect of its owner.
 func (s *Service) randomBytes(n int) []byte {

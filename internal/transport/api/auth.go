@@ -81,7 +81,7 @@ var registerPerson = operation{
 	ID: "register", Method: http.MethodPost, Path: "/api/v1/auth/register",
 	Summary: "Register", Tags: []string{"Authentication"},
 	Description: "Makes a person, their personal organization of the same name, and a first session.",
-	Needs:       access.Public, Success: http.StatusCreated,
+	Needs:       access.Public, Success: http.StatusCreated, Hashes: true,
 	Faults:  faults{account.InvalidAccount, account.UsernameTaken, account.EmailTaken, account.SignInBusy},
 	Request: registerInput{registerBody{Username: "ada", Email: "ada@example.com", Password: samplePassword}},
 	Answers: []shown{{Title: "Registered", Value: registeredShape{
@@ -105,7 +105,7 @@ var login = operation{
 	ID: "login", Method: http.MethodPost, Path: "/api/v1/auth/login",
 	Summary: "Sign in", Tags: []string{"Authentication"},
 	Description: "Makes a session. Takes JSON, or the form of OAuth 2's password grant with the e-mail address as username.",
-	Needs:       access.Public,
+	Needs:       access.Public, Hashes: true,
 	Form: map[string]string{
 		"username": "email", "password": "password", "otp": "otp", "grant_type": "", "scope": "", "client_id": "", "client_secret": "",
 	},

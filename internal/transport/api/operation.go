@@ -86,6 +86,11 @@ type operation struct {
 	// handler names with dependsOn; every other answer is private and never stored.
 	Shared bool
 
+	// Hashes says that a password is hashed. Such requests wait for their turn before
+	// anything is done about them, but with their whole body: a slow sender must not
+	// keep others waiting.
+	Hashes bool
+
 	// MaxBody is the most bytes of body, in whatever form; 0 means the
 	// installation's limit.
 	MaxBody int64
@@ -287,6 +292,14 @@ func (a *API) admit(op *operation) func(huma.Context, func(huma.Context)) {
 				fail(err)
 				return
 			}
+		}
+		if op.Hashes {
+			leave, err := a.Accounts.Turn(ctx)
+			if err != nil {
+				fail(err)
+				return
+			}
+			defer leave()
 		}
 		next(huma.WithContext(checked, context.WithValue(ctx, callKey{}, c)))
 	}
