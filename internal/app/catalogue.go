@@ -38,7 +38,7 @@ func (w *catalogueWatch) catchUp(ctx context.Context) error {
 		return err
 	}
 	if c.Generation != known {
-		w.answers.Advance(c.Generation, api.AnswerTags(c.Packages), c.All)
+		w.answers.Advance(c.Origin, c.Generation, api.AnswerTags(c.Packages), c.All)
 	}
 	return nil
 }

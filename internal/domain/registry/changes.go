@@ -12,6 +12,9 @@ type Changes struct {
 	// same for every instance, and what was read after a generation was known holds
 	// every change up to it.
 	Generation int64
+	// Origin is the same as long as the database is: two generations of different
+	// origins have nothing to do with each other. Before the first change it is "".
+	Origin string
 	// Packages are those that changed. All says that they are too many to name.
 	Packages []id.Package
 	All      bool
@@ -24,11 +27,14 @@ const maxChanges = 1000
 // when it is still the same. A database that was restored from a backup may be
 // at an earlier one: then everything has changed.
 func (s *Service) Changes(ctx context.Context, since int64) (Changes, error) {
-	generation, err := readGeneration(ctx, s.db)
-	if err != nil || generation == since {
-		return Changes{Generation: generation}, err
+	now, err := readState(ctx, s.db)
+	if err != nil {
+		return Changes{}, err
 	}
-	c := Changes{Generation: generation, All: generation < since}
+	c := Changes{Generation: now.generation, Origin: now.origin.String(), All: now.generation < since}
+	if c.Generation == since {
+		return c, nil
+	}
 	if !c.All {
 		if c.Packages, err = changedPackages(ctx, s.db, since, maxChanges+1); err != nil {
 			return Changes{}, err

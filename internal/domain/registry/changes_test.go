@@ -13,7 +13,7 @@ func TestChangesNameWhatThePublicReadsAnew(t *testing.T) {
 	dbtest.Each(t, func(t *testing.T, d *db.DB) {
 		w := newWorld(t, d)
 		acme := w.actor("acme")
-		at := int64(0)
+		at, origin := int64(0), ""
 		expect := func(what string, want ...registry.Version) {
 			t.Helper()
 			c, err := w.Changes(t.Context(), at)
@@ -31,7 +31,10 @@ func TestChangesNameWhatThePublicReadsAnew(t *testing.T) {
 			if (c.Generation == at) != (len(want) == 0) {
 				t.Errorf("%s: generation %d after %d", what, c.Generation, at)
 			}
-			at = c.Generation
+			if c.Origin == "" || origin != "" && c.Origin != origin {
+				t.Errorf("%s: origin %q after %q", what, c.Origin, origin)
+			}
+			at, origin = c.Generation, c.Origin
 		}
 		if c, err := w.Changes(t.Context(), at); err != nil || len(c.Packages) != 0 {
 			t.Fatalf("an empty catalogue: %+v, %v", c, err)

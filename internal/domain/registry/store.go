@@ -105,28 +105,33 @@ func updateListing(ctx context.Context, tx db.Tx, p Package, replace bool) error
 
 // raiseGeneration counts a change of what the public reads of the package. It is
 // the transaction's last statement: until its commit no other change is counted.
+// The first package that is counted is the origin.
 func raiseGeneration(ctx context.Context, tx db.Tx, pkg id.Package) error {
-	generation, err := db.One(ctx, tx, scanGeneration,
-		`INSERT INTO catalog_state (readers, generation) VALUES ('public', 1)
-		ON CONFLICT (readers) DO UPDATE SET generation = catalog_state.generation + 1 RETURNING generation`)
+	now, err := db.One(ctx, tx, scanState, `
+		INSERT INTO catalog_state (readers, origin, generation) VALUES ('public', $1, 1)
+		ON CONFLICT (readers) DO UPDATE SET generation = catalog_state.generation + 1 RETURNING origin, generation`, pkg)
 	if err != nil {
 		return fmt.Errorf("registry: generation: %w", err)
 	}
-	_, err = db.Exec(ctx, tx, `UPDATE packages SET generation = $2 WHERE id = $1`, pkg, generation)
+	_, err = db.Exec(ctx, tx, `UPDATE packages SET generation = $2 WHERE id = $1`, pkg, now.generation)
 	return err
 }
 
-func scanGeneration(row db.Row) (generation int64, err error) {
-	return generation, row.Scan(&generation)
+// state is how far the catalogue has come.
+type state struct {
+	origin     id.Package
+	generation int64
 }
 
-// readGeneration is 0 before the first change.
-func readGeneration(ctx context.Context, q db.Querier) (int64, error) {
-	generation, err := db.One(ctx, q, scanGeneration, `SELECT generation FROM catalog_state WHERE readers = 'public'`)
+func scanState(row db.Row) (s state, err error) { return s, row.Scan(&s.origin, &s.generation) }
+
+// readState is the zero state before the first change.
+func readState(ctx context.Context, q db.Querier) (state, error) {
+	s, err := db.One(ctx, q, scanState, `SELECT origin, generation FROM catalog_state WHERE readers = 'public'`)
 	if errors.Is(err, db.NotFound) {
-		return 0, nil
+		return state{}, nil
 	}
-	return generation, err
+	return s, err
 }
 
 // changedPackages reads which packages changed after a generation, at most limit.

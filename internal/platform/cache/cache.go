@@ -62,6 +62,7 @@ type Cache[V any] struct {
 	values     *otter.Cache[string, *kept[V]]
 	generation atomic.Int64 // of the source, as far as Advance told; -1 before
 	floor      atomic.Int64 // what is stamped earlier may be out of date, whatever its tag
+	origin     atomic.Value // string: of the source, in whose count the generations are
 
 	mu      sync.Mutex
 	tags    map[string]*tag
@@ -102,6 +103,7 @@ func New[V any](o Options[V]) *Cache[V] {
 		}),
 	}
 	c.generation.Store(-1)
+	c.origin.Store("")
 	return c
 }
 
@@ -162,7 +164,7 @@ func (c *Cache[V]) Load(ctx context.Context, key string, create func(context.Con
 		close(f.done)
 	}()
 
-	known := c.generation.Load() // before the source is read
+	origin, known := c.origin.Load().(string), c.generation.Load() // before the source is read
 	if value, ok := c.fetch(ctx, key); ok {
 		c.Counted(Shared)
 		f.value, f.kept = value, true
@@ -175,7 +177,7 @@ func (c *Cache[V]) Load(ctx context.Context, key string, create func(context.Con
 	}
 	if made.Keep && known >= 0 {
 		f.value, f.kept = made.Value, true
-		s := stamp{Generation: known, Tag: made.Tag, At: c.Now().UnixNano()}
+		s := stamp{Origin: origin, Generation: known, Tag: made.Tag, At: c.Now().UnixNano()}
 		if c.keep(key, made.Value, s) {
 			c.share(ctx, key, made.Value, s)
 		}
@@ -183,12 +185,12 @@ func (c *Cache[V]) Load(ctx context.Context, key string, create func(context.Con
 	return made.Value, f.kept, nil
 }
 
-// keep puts a value into this process, unless it is out of date already. One
-// that was stamped later than the source is by now belongs to a source that was
-// set back.
+// keep puts a value into this process, unless it is out of date already. One that was
+// stamped later than the source is by now, or by another origin, belongs to a source
+// that was set back or exchanged.
 func (c *Cache[V]) keep(key string, value V, s stamp) bool {
 	k := &kept[V]{value: value, generation: s.Generation, at: s.At, tag: c.tag(s.Tag)}
-	if s.Generation > c.generation.Load() || !c.valid(k) {
+	if s.Origin != c.origin.Load().(string) || s.Generation > c.generation.Load() || !c.valid(k) {
 		return false
 	}
 	c.values.Set(key, k)
@@ -212,10 +214,12 @@ func (c *Cache[V]) tag(name string) *tag {
 func (c *Cache[V]) Generation() int64 { return c.generation.Load() }
 
 // Advance tells the cache that its source is at a generation, and which tags have
-// changed since the one it was told before. all means that any may have. One
+// changed since the one it was told before. all means that any may have, and so does
+// another origin: the name of the source in whose count the generation is. One
 // goroutine advances a cache.
-func (c *Cache[V]) Advance(generation int64, tags []string, all bool) {
-	if all || c.generation.Load() < 0 {
+func (c *Cache[V]) Advance(origin string, generation int64, tags []string, all bool) {
+	if all || c.generation.Load() < 0 || origin != c.origin.Load().(string) {
+		c.origin.Store(origin)
 		c.floor.Store(generation)
 		c.generation.Store(generation)
 		c.values.InvalidateAll()

@@ -61,7 +61,7 @@ func TestNothingIsKeptBeforeTheSourceIsKnown(t *testing.T) {
 	if a, b := s.load(t, "k", "x"), s.load(t, "k", "x"); a == b {
 		t.Errorf("%q was kept", a)
 	}
-	s.cache.Advance(0, nil, false)
+	s.cache.Advance("source", 0, nil, false)
 	if a, b := s.load(t, "k", "x"), s.load(t, "k", "x"); a != b {
 		t.Errorf("%q and %q: not kept", a, b)
 	}
@@ -69,9 +69,9 @@ func TestNothingIsKeptBeforeTheSourceIsKnown(t *testing.T) {
 
 func TestAChangeOutdatesItsTagOnly(t *testing.T) {
 	s := newSource(nil)
-	s.cache.Advance(5, nil, false)
+	s.cache.Advance("source", 5, nil, false)
 	a, b := s.load(t, "a", "one"), s.load(t, "b", "two")
-	s.cache.Advance(6, []string{"one"}, false)
+	s.cache.Advance("source", 6, []string{"one"}, false)
 	if _, found := s.cache.Get("a"); found {
 		t.Error("a changed value is given out")
 	}
@@ -81,7 +81,7 @@ func TestAChangeOutdatesItsTagOnly(t *testing.T) {
 	if again := s.load(t, "a", "one"); again == a || s.load(t, "a", "one") != again {
 		t.Errorf("a after its change = %q", again)
 	}
-	s.cache.Advance(7, nil, true)
+	s.cache.Advance("source", 7, nil, true)
 	if _, found := s.cache.Get("b"); found {
 		t.Error("a value is given out after everything changed")
 	}
@@ -95,13 +95,13 @@ func TestAChangeOutdatesItsTagOnly(t *testing.T) {
 
 func TestAValueMadeFromWhatChangedMeanwhileIsNotKept(t *testing.T) {
 	for name, change := range map[string]func(*cache.Cache[string]){
-		"its tag":              func(c *cache.Cache[string]) { c.Advance(6, []string{"x"}, false) },
-		"everything":           func(c *cache.Cache[string]) { c.Advance(6, nil, true) },
-		"the source, set back": func(c *cache.Cache[string]) { c.Advance(3, nil, true) },
+		"its tag":              func(c *cache.Cache[string]) { c.Advance("source", 6, []string{"x"}, false) },
+		"everything":           func(c *cache.Cache[string]) { c.Advance("source", 6, nil, true) },
+		"the source, set back": func(c *cache.Cache[string]) { c.Advance("source", 3, nil, true) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSource(nil)
-			s.cache.Advance(5, nil, false)
+			s.cache.Advance("source", 5, nil, false)
 			v, _, err := s.cache.Load(t.Context(), "k", func(context.Context) (cache.Made[string], error) {
 				change(s.cache) // after the source was read, before the value is kept
 				return cache.Made[string]{Value: "old", Tag: "x", Keep: true}, nil
@@ -118,7 +118,7 @@ func TestAValueMadeFromWhatChangedMeanwhileIsNotKept(t *testing.T) {
 
 func TestValuesRunOut(t *testing.T) {
 	s := newSource(nil)
-	s.cache.Advance(1, nil, false)
+	s.cache.Advance("source", 1, nil, false)
 	v := s.load(t, "k", "x")
 	s.now.Add(59)
 	if got, found := s.cache.Get("k"); !found || got != v {
@@ -136,7 +136,7 @@ func TestValuesRunOut(t *testing.T) {
 
 func TestWhoComesMeanwhileTakesTheSame(t *testing.T) {
 	s := newSource(nil)
-	s.cache.Advance(1, nil, false)
+	s.cache.Advance("source", 1, nil, false)
 	begun, finish := make(chan struct{}), make(chan struct{})
 	create := func(context.Context) (cache.Made[string], error) {
 		s.made.Add(1)
@@ -169,7 +169,7 @@ func TestWhoComesMeanwhileTakesTheSame(t *testing.T) {
 
 func TestWhatIsNotToBeKeptIsMadeByEverybody(t *testing.T) {
 	s := newSource(nil)
-	s.cache.Advance(1, nil, false)
+	s.cache.Advance("source", 1, nil, false)
 	begun, finish := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	create := func(context.Context) (cache.Made[string], error) {
@@ -217,7 +217,7 @@ func TestWhatIsNotToBeKeptIsMadeByEverybody(t *testing.T) {
 
 func TestMemoryIsBounded(t *testing.T) {
 	s := newSource(func(o *cache.Options[string]) { o.Bytes, o.Size = 100_000, func(string) int { return 1000 } })
-	s.cache.Advance(1, nil, false)
+	s.cache.Advance("source", 1, nil, false)
 	for i := range 1000 {
 		s.load(t, fmt.Sprint("key", i), "x")
 	}
@@ -240,19 +240,19 @@ func TestMemoryIsBounded(t *testing.T) {
 // Tags that nobody uses are forgotten, and a change of one is seen all the same.
 func TestManyTags(t *testing.T) {
 	s := newSource(nil)
-	s.cache.Advance(1, nil, false)
+	s.cache.Advance("source", 1, nil, false)
 	for i := range 20_000 {
-		s.cache.Advance(int64(2+i), []string{fmt.Sprint("tag", i)}, false)
+		s.cache.Advance("source", int64(2+i), []string{fmt.Sprint("tag", i)}, false)
 	}
 	v := s.load(t, "k", "tag7")
 	s.now.Add(50)
-	s.cache.Advance(30_000, []string{"tag8"}, false)
+	s.cache.Advance("source", 30_000, []string{"tag8"}, false)
 	if got, found := s.cache.Get("k"); !found || got != v {
 		t.Errorf("%q, %v", got, found)
 	}
 	s.now.Add(180)
 	s.load(t, "k", "tag7")
-	s.cache.Advance(30_001, []string{"tag7"}, false)
+	s.cache.Advance("source", 30_001, []string{"tag7"}, false)
 	if got, found := s.cache.Get("k"); found {
 		t.Errorf("%q after its change", got)
 	}
@@ -263,7 +263,7 @@ func TestManyTags(t *testing.T) {
 func TestNoStaleValueUnderLoad(t *testing.T) {
 	s := newSource(nil)
 	var state [4]atomic.Int64 // the source: the generation of each tag's last change
-	s.cache.Advance(0, nil, false)
+	s.cache.Advance("source", 0, nil, false)
 	done := make(chan struct{})
 	var readers sync.WaitGroup
 	for r := range 4 {
@@ -292,7 +292,7 @@ func TestNoStaleValueUnderLoad(t *testing.T) {
 	for g := int64(1); g < 3000; g++ {
 		n := int(g) % len(state)
 		state[n].Store(g)
-		s.cache.Advance(g, []string{fmt.Sprint(n)}, false)
+		s.cache.Advance("source", g, []string{fmt.Sprint(n)}, false)
 		if v, found := s.cache.Get(fmt.Sprint(n)); found && v != fmt.Sprint(g) {
 			t.Fatalf("tag %d at %d: %q", n, g, v)
 		}
@@ -304,7 +304,7 @@ func TestNoStaleValueUnderLoad(t *testing.T) {
 func BenchmarkGet(b *testing.B) {
 	s := newSource(nil)
 	s.cache.Counted = func(string) {}
-	s.cache.Advance(1, nil, false)
+	s.cache.Advance("source", 1, nil, false)
 	_, _, _ = s.cache.Load(b.Context(), "k", func(context.Context) (cache.Made[string], error) {
 		return cache.Made[string]{Value: "v", Tag: "x", Keep: true}, nil
 	})

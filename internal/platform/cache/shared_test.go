@@ -47,8 +47,8 @@ func TestInstancesShareWhatTheyHaveMade(t *testing.T) {
 	redistest.Each(t, func(t *testing.T) {
 		store, name := open(t, redistest.Shared(t)), redistest.Name()
 		a, b := sharing(t, store, name), sharing(t, store, name)
-		a.cache.Advance(5, nil, false)
-		b.cache.Advance(5, nil, false)
+		a.cache.Advance("source", 5, nil, false)
+		b.cache.Advance("source", 5, nil, false)
 		v := a.load(t, "k", "x")
 		if got := b.load(t, "k", "x"); got != v || b.made.Load() != 0 || b.ends[cache.Shared] != 1 {
 			t.Errorf("b has %q of %q, made %d, %v", got, v, b.made.Load(), b.ends)
@@ -57,13 +57,13 @@ func TestInstancesShareWhatTheyHaveMade(t *testing.T) {
 		if got, found := b.cache.Get("k"); !found || got != v {
 			t.Errorf("%q, %v", got, found)
 		}
-		b.cache.Advance(6, []string{"x"}, false)
+		b.cache.Advance("source", 6, []string{"x"}, false)
 		fresh := b.load(t, "k", "x")
 		if fresh == v || b.made.Load() != 1 {
 			t.Errorf("b has %q after the change", fresh)
 		}
 		// a has not heard of the change yet, and b's value is from its future.
-		a.cache.Advance(5, nil, true)
+		a.cache.Advance("source", 5, nil, true)
 		if got := a.load(t, "k", "x"); got == fresh || a.made.Load() != 2 {
 			t.Errorf("a has %q, made %d", got, a.made.Load())
 		}
@@ -78,8 +78,8 @@ func TestInstancesShareWhatTheyHaveMade(t *testing.T) {
 // change of the tag.
 func sharingAt(t *testing.T, store *redis.Client, name string, generation int64, tag string) *source {
 	s := sharing(t, store, name)
-	s.cache.Advance(generation-1, nil, false)
-	s.cache.Advance(generation, []string{tag}, false)
+	s.cache.Advance("source", generation-1, nil, false)
+	s.cache.Advance("source", generation, []string{tag}, false)
 	return s
 }
 
@@ -87,12 +87,32 @@ func TestAnInstanceThatStartsTakesNothingFromBeforeItsTime(t *testing.T) {
 	redistest.Each(t, func(t *testing.T) {
 		store, name := open(t, redistest.Shared(t)), redistest.Name()
 		a := sharing(t, store, name)
-		a.cache.Advance(5, nil, false)
+		a.cache.Advance("source", 5, nil, false)
 		v := a.load(t, "k", "x")
 		late := sharing(t, store, name)
-		late.cache.Advance(7, nil, false) // what changed in 6 and 7 it does not know
+		late.cache.Advance("source", 7, nil, false) // what changed in 6 and 7 it does not know
 		if got := late.load(t, "k", "x"); got == v || late.made.Load() != 1 {
 			t.Errorf("it has %q of %q, made %d", got, v, late.made.Load())
+		}
+	})
+}
+
+// Another database may use the same Redis and the same key, as one that was made anew.
+func TestAnotherSourceTakesNothing(t *testing.T) {
+	redistest.Each(t, func(t *testing.T) {
+		store, name := open(t, redistest.Shared(t)), redistest.Name()
+		a := sharing(t, store, name)
+		a.cache.Advance("source", 5, nil, false)
+		v := a.load(t, "k", "x")
+		b := sharing(t, store, name)
+		b.cache.Advance("another", 5, nil, false)
+		if got := b.load(t, "k", "x"); got == v || b.made.Load() != 1 {
+			t.Errorf("it has %q of another source", got)
+		}
+		own := b.load(t, "k", "x")
+		b.cache.Advance("source", 5, nil, false)
+		if got, found := b.cache.Get("k"); found {
+			t.Errorf("%q of the source before, which was %q", got, own)
 		}
 	})
 }
@@ -101,10 +121,10 @@ func TestSharedValuesRunOutAndAreChecked(t *testing.T) {
 	redistest.Each(t, func(t *testing.T) {
 		store, name := open(t, redistest.Shared(t)), redistest.Name()
 		a := sharing(t, store, name)
-		a.cache.Advance(5, nil, false)
+		a.cache.Advance("source", 5, nil, false)
 		a.load(t, "k", "x")
 		b := sharing(t, store, name)
-		b.cache.Advance(5, nil, false)
+		b.cache.Advance("source", 5, nil, false)
 		b.now.Add(59)
 		b.load(t, "k", "x")
 		b.now.Add(2) // 61 s after a has made it
@@ -112,7 +132,7 @@ func TestSharedValuesRunOutAndAreChecked(t *testing.T) {
 			t.Errorf("a shared value lived anew: made %d", b.made.Load())
 		}
 		for key, data := range map[string]string{
-			"none": "no stamp", "bad": "{\n", "value": `{"generation":5,"tag":"x","at":1700000000000000000}` + "\nbroken",
+			"none": "no stamp", "bad": "{\n", "value": `{"origin":"source","generation":5,"tag":"x","at":1700000000000000000}` + "\nbroken",
 		} {
 			if err := store.Set(t.Context(), name+key, []byte(data), time.Minute); err != nil {
 				t.Fatal(err)
@@ -132,7 +152,7 @@ func TestACacheWithoutItsRedisMakesItsOwn(t *testing.T) {
 		}
 		t.Cleanup(gone.Close)
 		s := sharing(t, gone, "x")
-		s.cache.Advance(5, nil, false)
+		s.cache.Advance("source", 5, nil, false)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		v, kept, err := s.cache.Load(ctx, "k", func(context.Context) (cache.Made[string], error) {

@@ -9,6 +9,7 @@ import (
 
 // stamp is the first line of a value in Store.
 type stamp struct {
+	Origin     string `json:"origin"`
 	Generation int64  `json:"generation"`
 	Tag        string `json:"tag"`
 	At         int64  `json:"at"` // when it was made, in nanoseconds since 1970

@@ -307,7 +307,7 @@ func (w *world) behindTheChain(requests int) {
 	w.api.Answers = cache.New(cache.Options[*middleware.Prepared]{
 		Bytes: 1 << 20, Size: AnswerSize, TTL: time.Minute, Now: now, Counted: metrics.CacheLookup,
 	})
-	w.api.Answers.Advance(1, nil, false)
+	w.api.Answers.Advance("", 1, nil, false)
 	w.server.Close()
 	w.server = httptest.NewUnstartedServer(nil)
 	w.server.Config = middleware.NewServer(middleware.Chain(w.api.Handler(), middleware.Config{

@@ -3,9 +3,10 @@
 -- The catalogue's generation, by who reads it ('public'): raised, as the last statement, by every
 -- transaction that changes what is read. The row's lock lasts until that commit, so generations
 -- become visible in their order: whoever has read one has missed none before it. Without a row
--- it is 0.
+-- it is 0. The origin is this database's own, so that no other one's generation is taken for it.
 CREATE TABLE catalog_state (
     readers    TEXT NOT NULL PRIMARY KEY,
+    origin     BLOB NOT NULL,
     generation INTEGER NOT NULL
 ) STRICT;
 
