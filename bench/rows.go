@@ -63,11 +63,12 @@ func (b *bench) rows(w *world) []row {
 }
 
 const (
-	plain   = "net/http"
-	fastAPI = "FastAPI"
-	bare    = "argon2id alone"
-	commits = "net/http, one commit each"
-	direct  = "the model itself"
+	plain     = "net/http"
+	bodyAlone = "net/http, body alone"
+	fastAPI   = "FastAPI"
+	bare      = "argon2id alone"
+	commits   = "net/http, one commit each"
+	direct    = "the model itself"
 )
 
 // both are goals of both ways to run Stoa.
@@ -91,13 +92,14 @@ func (b *bench) list(w *world) row {
 	want := answerOf(w.nethttp, listPath)
 	contenders := []contender{
 		get(w.nethttp, listPath, want),
+		get(w.nethttp, barePath+listPath, want).called(bodyAlone),
 		get(w.embedded.server, listPath, want),
 		get(w.postgres.server, listPath, lists(w.postgres.packages)),
 		get(w.fastapi, listPath, lists(w.embedded.packages)),
 	}
 	return row{
 		name: "list", title: "Catalogue list of 20 packages, not signed in",
-		note: "net/http writes Stoa's bytes. FastAPI answers with bytes from Redis.",
+		note: "net/http writes Stoa's bytes, header fields included, and once the body alone. FastAPI answers with bytes from Redis.",
 		load: b.fast, contenders: contenders, goals: append(both(plain, 0.65), both(fastAPI, 4)...),
 	}
 }
@@ -107,10 +109,11 @@ func (b *bench) onePackage(w *world) row {
 	want := answerOf(w.nethttp, path)
 	return row{
 		name: "package", title: "One package, not signed in",
-		note: "net/http writes Stoa's bytes. FastAPI answers with bytes from Redis.",
+		note: "net/http writes Stoa's bytes, header fields included, and once the body alone. FastAPI answers with bytes from Redis.",
 		load: b.fast,
 		contenders: []contender{
 			get(w.nethttp, path, want),
+			get(w.nethttp, barePath+path, want).called(bodyAlone),
 			get(w.embedded.server, path, want),
 			get(w.postgres.server, w.postgres.packagePath(), shows(w.postgres.packages[0])),
 			get(w.fastapi, path, shows(w.embedded.packages[0])),
@@ -254,6 +257,12 @@ func get(s *server, path string, check func([]byte) error) contender {
 	return contender{name: s.name, server: s, status: http.StatusOK, check: check, request: func(context.Context) (request, error) {
 		return request{method: http.MethodGet, paths: []string{path}}, nil
 	}}
+}
+
+// called is the contender under another name.
+func (c contender) called(name string) contender {
+	c.name = name
+	return c
 }
 
 // answerOf asks that a body is, byte for byte, what s answers at path.

@@ -134,16 +134,24 @@ func (b *bench) database(ctx context.Context, name string) (string, error) {
 
 // captured is a route of the net/http server; see nethttp/main.go.
 type captured struct {
-	Pattern string `json:"pattern"`
-	Status  int    `json:"status"`
-	Type    string `json:"type"`
-	Body    []byte `json:"body"`
-	Commit  bool   `json:"commit"`
+	Pattern string      `json:"pattern"`
+	Status  int         `json:"status"`
+	Header  http.Header `json:"header"`
+	Body    []byte      `json:"body"`
+	Commit  bool        `json:"commit"`
+}
+
+// bodyAlone is the same answer with no more header fields than a client needs.
+func (c captured) bodyAlone() captured {
+	method, path, _ := strings.Cut(c.Pattern, " ")
+	c.Pattern, c.Header = method+" "+barePath+path, http.Header{"Content-Type": c.Header["Content-Type"]}
+	return c
 }
 
 const (
 	listPath    = "/api/v1/packages"
 	commitPath  = "/commit"
+	barePath    = "/bare"
 	answerPath  = "/accept"
 	executeBody = `{"input":{"text":"The printer on the second floor prints nothing but empty pages since this morning."}}`
 )
@@ -157,7 +165,8 @@ func (b *bench) startNetHTTP(ctx context.Context, from, executing *marketplace) 
 		if err == nil && status >= http.StatusBadRequest {
 			err = fmt.Errorf("%s answers %d: %s", m.name, status, tail(string(body), 500))
 		}
-		return captured{Pattern: pattern, Status: status, Type: header.Get("Content-Type"), Body: body}, err
+		header.Del("Date") // net/http writes its own
+		return captured{Pattern: pattern, Status: status, Header: header, Body: body}, err
 	}
 	list, err := capture(from, "GET "+listPath, request{method: http.MethodGet, paths: []string{listPath}})
 	if err != nil {
@@ -177,8 +186,8 @@ func (b *bench) startNetHTTP(ctx context.Context, from, executing *marketplace) 
 	}
 	commit := accept
 	commit.Pattern, commit.Commit = "POST "+commitPath, true
-	constant := captured{Pattern: "GET /constant", Status: http.StatusOK, Type: "application/json", Body: []byte(`{"constant":"` + strings.Repeat("x", 285) + `"}`)}
-	routes, err := json.Marshal([]captured{constant, list, one, accept, commit})
+	constant := captured{Pattern: "GET /constant", Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(`{"constant":"` + strings.Repeat("x", 285) + `"}`)}
+	routes, err := json.Marshal([]captured{constant, list, list.bodyAlone(), one, one.bodyAlone(), accept, commit})
 	if err != nil {
 		return nil, err
 	}

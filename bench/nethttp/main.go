@@ -22,10 +22,10 @@ import (
 
 // route is an answer that was captured from Stoa. The file of routes is a JSON array of them.
 type route struct {
-	Pattern string `json:"pattern"` // as of http.ServeMux
-	Status  int    `json:"status"`
-	Type    string `json:"type"`
-	Body    []byte `json:"body"`
+	Pattern string      `json:"pattern"` // as of http.ServeMux
+	Status  int         `json:"status"`
+	Header  http.Header `json:"header"`
+	Body    []byte      `json:"body"`
 	// Commit inserts one row with the request's body, in a transaction of its own, first.
 	Commit bool `json:"commit"`
 }
@@ -73,7 +73,6 @@ func handler(routes []route, pool *pgxpool.Pool) http.Handler {
 
 func (rt route) serve(pool *pgxpool.Pool) http.HandlerFunc {
 	length := []string{strconv.Itoa(len(rt.Body))}
-	kind := []string{rt.Type}
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			body, err := io.ReadAll(r.Body)
@@ -89,7 +88,10 @@ func (rt route) serve(pool *pgxpool.Pool) http.HandlerFunc {
 			}
 		}
 		header := w.Header()
-		header["Content-Type"], header["Content-Length"] = kind, length
+		for name, values := range rt.Header {
+			header[name] = values
+		}
+		header["Content-Length"] = length
 		w.WriteHeader(rt.Status)
 		_, _ = w.Write(rt.Body) // the client is gone, and nobody is left to tell
 	}

@@ -11,8 +11,8 @@ import (
 func TestRoutesWriteWhatWasCaptured(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(handler([]route{
-		{Pattern: "GET /list", Status: http.StatusOK, Type: "application/json", Body: []byte(`{"data":[]}`)},
-		{Pattern: "POST /accept", Status: http.StatusAccepted, Type: "application/json", Body: []byte(`{"id":"1"}`)},
+		{Pattern: "GET /list", Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(`{"data":[]}`)},
+		{Pattern: "POST /accept", Status: http.StatusAccepted, Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(`{"id":"1"}`)},
 	}, nil))
 	defer server.Close()
 	for _, c := range []struct {
