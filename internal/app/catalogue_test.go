@@ -156,6 +156,15 @@ func TestInstancesShareAnswersThroughRedis(t *testing.T) {
 			return after["shared"]-before["shared"] == 1 && after["miss"] == before["miss"]
 		})
 
+		// Words of the caller's own would fill Redis without an end: they stay here.
+		before := lookups(t, b)
+		for _, s := range pair.instances {
+			s.Get("/api/v1/packages?q=anything", "")
+		}
+		if after := lookups(t, b); after["shared"] != before["shared"] || after["miss"] != before["miss"]+1 {
+			t.Errorf("the other instance looked %v, then %v", before, after)
+		}
+
 		pair.redis.Freeze()
 		publishAndSee("frozen")
 		pair.redis.Thaw()

@@ -127,8 +127,10 @@ type Made[V any] struct {
 	Value V
 	// Tag names the part of the source that the value was made from.
 	Tag string
-	// Keep says that the value may be given to others.
-	Keep bool
+	// Keep says that the value may be given to others, and Share that it is worth
+	// giving to other instances: keys of which anybody can make up any number are not,
+	// since nothing bounds Store.
+	Keep, Share bool
 }
 
 // Load gives the value of a key: from this process, from Store, or made. Who asks
@@ -178,7 +180,7 @@ func (c *Cache[V]) Load(ctx context.Context, key string, create func(context.Con
 	if made.Keep && known >= 0 {
 		f.value, f.kept = made.Value, true
 		s := stamp{Origin: origin, Generation: known, Tag: made.Tag, At: c.Now().UnixNano()}
-		if c.keep(key, made.Value, s) {
+		if c.keep(key, made.Value, s) && made.Share {
 			c.share(ctx, key, made.Value, s)
 		}
 	}

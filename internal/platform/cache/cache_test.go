@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,7 +49,7 @@ func (s *source) load(t *testing.T, key, tag string) string {
 	t.Helper()
 	v, _, err := s.cache.Load(t.Context(), key, func(context.Context) (cache.Made[string], error) {
 		n := s.made.Add(1)
-		return cache.Made[string]{Value: fmt.Sprintf("%s %d of %d", key, n, s.name), Tag: tag, Keep: true}, nil
+		return cache.Made[string]{Value: fmt.Sprintf("%s %d of %d", key, n, s.name), Tag: tag, Keep: true, Share: !strings.HasPrefix(key, "own")}, nil
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -53,18 +53,21 @@ func TestInstancesShareWhatTheyHaveMade(t *testing.T) {
 		if got := b.load(t, "k", "x"); got != v || b.made.Load() != 0 || b.ends[cache.Shared] != 1 {
 			t.Errorf("b has %q of %q, made %d, %v", got, v, b.made.Load(), b.ends)
 		}
+		if own := a.load(t, "own", "x"); b.load(t, "own", "x") == own || a.load(t, "own", "x") != own {
+			t.Error("what is not to be shared was, or was not kept")
+		}
 		// b kept it: it is there without Redis too, and goes with its tag.
 		if got, found := b.cache.Get("k"); !found || got != v {
 			t.Errorf("%q, %v", got, found)
 		}
 		b.cache.Advance("source", 6, []string{"x"}, false)
 		fresh := b.load(t, "k", "x")
-		if fresh == v || b.made.Load() != 1 {
+		if fresh == v || b.made.Load() != 2 {
 			t.Errorf("b has %q after the change", fresh)
 		}
 		// a has not heard of the change yet, and b's value is from its future.
 		a.cache.Advance("source", 5, nil, true)
-		if got := a.load(t, "k", "x"); got == fresh || a.made.Load() != 2 {
+		if got := a.load(t, "k", "x"); got == fresh || a.made.Load() != 3 {
 			t.Errorf("a has %q, made %d", got, a.made.Load())
 		}
 		// That put an old value in the place of the new one: nobody takes it who knows.

@@ -152,7 +152,20 @@ func (m *making) answer(a *API, w http.ResponseWriter, r *http.Request) cache.Ma
 		header["Link"] = link
 	}
 	p := middleware.NewPrepared(m.operation, header, bytes.Clone(m.body.Bytes()))
-	return cache.Made[*middleware.Prepared]{Value: p, Tag: m.tag, Keep: true}
+	return cache.Made[*middleware.Prepared]{Value: p, Tag: m.tag, Keep: true, Share: m.tag != tagCatalogue || !madeUp(r.URL.RawQuery)}
+}
+
+// madeUp says that a query filters by words of the caller's own, of which there is no
+// end; all other filters are choices of ours, and cursors are made here.
+func madeUp(query string) bool {
+	for part := range strings.SplitSeq(query, "&") {
+		switch name, _, _ := strings.Cut(part, "="); name {
+		case "limit", "sort", "runtime", "free", "visibility", "cursor", "":
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 // refuse sends what was answered instead.
