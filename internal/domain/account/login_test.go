@@ -263,3 +263,44 @@ func TestAnOldHashIsRenewedAtLogin(t *testing.T) {
 		}
 	})
 }
+
+// Turns come in order, four for a slot, and their queue is bounded too.
+func TestTurnsAreTaken(t *testing.T) {
+	h := newHasher(t, 1, 2, cheap)
+	var leave []func()
+	for range 4 {
+		done, err := h.Turn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave = append(leave, done)
+	}
+	got := make(chan error, 2)
+	wait := func(ctx context.Context) {
+		done, err := h.Turn(ctx)
+		if err == nil {
+			defer done()
+		}
+		got <- err
+	}
+	hasty, giveUp := context.WithCancel(t.Context())
+	go wait(hasty)
+	go wait(t.Context())
+	waitFor(t, func() bool { return h.Stats().Waiting == 2 })
+	_, err := h.Turn(t.Context())
+	refused(t, "one more than the queue of turns takes", err, account.SignInBusy)
+	giveUp()
+	if err := <-got; !errors.Is(err, context.Canceled) {
+		t.Errorf("who gave up got %v", err)
+	}
+	leave[0]()
+	if err := <-got; err != nil {
+		t.Errorf("whose turn it is got %v", err)
+	}
+	for _, done := range leave[1:] {
+		done()
+	}
+	if n := h.Stats().Waiting; n != 0 {
+		t.Errorf("%d wait", n)
+	}
+}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -253,6 +254,35 @@ func TestProfilesNeedAToken(t *testing.T) {
 			if p := got.problem(t); p.Code != "unauthenticated" || !strings.HasPrefix(got.Header.Get("WWW-Authenticate"), "Bearer") {
 				t.Errorf("%s: %+v", what, p)
 			}
+		}
+	})
+}
+
+// Whoever sends a body slowly keeps nobody waiting who signs in meanwhile.
+func TestSlowSendersKeepNobodyFromSigningIn(t *testing.T) {
+	eachPeople(t, func(t *testing.T, w *world) {
+		w.send("POST", "/api/v1/auth/register", `{"username":"ada","email":"ada@example.com","password":"correct horse battery staple"}`)
+		for range 20 { // more than have a turn
+			body, sender := io.Pipe()
+			defer sender.Close()
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.server.URL+"/api/v1/auth/login", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Content-Type", "application/json")
+			go func() {
+				response, err := http.DefaultTransport.RoundTrip(request)
+				if err == nil {
+					response.Body.Close()
+				}
+			}()
+			if _, err := sender.Write([]byte(`{"email":`)); err != nil { // it has been sent, so the server waits for the rest
+				t.Fatal(err)
+			}
+		}
+		got := w.send("POST", "/api/v1/auth/login", `{"email":"ada@example.com","password":"correct horse battery staple"}`)
+		if got.StatusCode != http.StatusOK {
+			t.Errorf("%d %s", got.StatusCode, got.text)
 		}
 	})
 }

@@ -294,7 +294,9 @@ func (a *API) admit(op *operation) func(huma.Context, func(huma.Context)) {
 			}
 		}
 		if op.Hashes {
-			leave, err := a.Accounts.Turn(ctx)
+			waiting, cancel := context.WithTimeout(ctx, handlerTimeout)
+			leave, err := a.Accounts.Turn(waiting)
+			cancel()
 			if err != nil {
 				fail(err)
 				return
