@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"stoa/internal/domain/account"
 )
 
 // flood sends n sign-ins at once over connections of their own and returns how many
@@ -178,7 +180,7 @@ func TestManySignInsAtOnce(t *testing.T) {
 	if peak > base+n*waiting+hash {
 		t.Errorf("the server's memory grew from %d to %d MiB for %d requests", base>>10, peak>>10, n)
 	}
-	workers := p.workers()
+	workers := p.children(account.HashCommand)
 	if len(workers) == 0 || len(workers) > slots {
 		t.Errorf("%d processes compute hashes in %d slots", len(workers), slots)
 	}
@@ -243,7 +245,7 @@ func (p *process) emptyHashWorker() int {
 func TestKilledHashWorkerIsReplaced(t *testing.T) {
 	p := serve(t, t.TempDir())
 	p.register("ada")
-	workers := p.workers()
+	workers := p.children(account.HashCommand)
 	if len(workers) != 1 {
 		t.Fatalf("%d processes, want the one that computed the hash", len(workers))
 	}
@@ -254,7 +256,7 @@ func TestKilledHashWorkerIsReplaced(t *testing.T) {
 	if status != http.StatusOK {
 		t.Errorf("after the kill: %d %v", status, v)
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.workers()[0]))
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.children(account.HashCommand)[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +265,7 @@ func TestKilledHashWorkerIsReplaced(t *testing.T) {
 		t.Errorf("its nice value is %s, want 10", nice)
 	}
 	// Hashes end with their server.
-	last := p.workers()
+	last := p.children(account.HashCommand)
 	p.kill()
 	for _, pid := range last {
 		p.eventually("the end of the process for hashes", func() bool { return !alive(pid) })

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"stoa/internal/apptest"
+	"stoa/internal/domain/runtime/wasm"
 	"stoa/internal/platform/db/dbtest"
 )
 
@@ -103,8 +104,11 @@ func (p *process) eventually(what string, condition func() bool) {
 	}
 }
 
-// workers are the ids of the processes that the server has started.
-func (p *process) workers() []int {
+// workers are the ids of the processes that execute the server's agents.
+func (p *process) workers() []int { return p.children(wasm.WorkerCommand) }
+
+// children are the ids of the processes that the server has started with a command.
+func (p *process) children(command string) []int {
 	var all []int
 	statuses, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, name := range statuses {
@@ -114,7 +118,9 @@ func (p *process) workers() []int {
 		}
 		_, rest, _ := strings.Cut(string(content), ") ")
 		fields := strings.Fields(rest)
-		if len(fields) > 1 && fields[1] == strconv.Itoa(p.cmd.Process.Pid) && fields[0] != "Z" {
+		line, _ := os.ReadFile(filepath.Join(filepath.Dir(name), "cmdline"))
+		ours := strings.Contains(string(line), "\x00"+command+"\x00")
+		if len(fields) > 1 && fields[1] == strconv.Itoa(p.cmd.Process.Pid) && fields[0] != "Z" && ours {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
 			all = append(all, pid)
 		}
