@@ -57,6 +57,9 @@ func (r rule) parse(raw string) (*url.URL, error) {
 		return nil, err
 	}
 	u.Host = strings.ToLower(u.Host)
+	if len(u.String()) > maxURL { // it grows when characters are escaped, and is stored and read again
+		return nil, refuse("it is longer than 2048 bytes when it is written out")
+	}
 	return u, nil
 }
 
